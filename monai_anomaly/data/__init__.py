@@ -1,0 +1,17 @@
+"""What goes in: image folders, DICOM series and datalists become cases, and cases become slices."""
+
+from __future__ import annotations
+
+from .cases import Case, CaseList, Refusal
+from .datalist import read_datalist, write_datalist
+from .digests import find_duplicates, fingerprint, report_duplicates
+from .find import find_cases
+from .reader import CaseReader
+from .slices import SliceDataset
+from .splits import check_patients, split_calibration
+from .study import builtin_study, is_builtin_study, write_study
+
+__all__ = [
+    "Case", "CaseList", "CaseReader", "Refusal", "SliceDataset", "builtin_study", "check_patients", "find_cases", "find_duplicates", "fingerprint",
+    "is_builtin_study", "read_datalist", "report_duplicates", "split_calibration", "write_datalist", "write_study",
+]  # fmt: skip

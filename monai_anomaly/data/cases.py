@@ -1,0 +1,153 @@
+"""What a data set is made of: cases, and the files that were refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypedDict
+
+__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "safe_name", "unique_names"]
+
+LONGEST_NAME = 100
+
+
+class Case(TypedDict, total=False):
+    """One image, or one series of slices, and what is known about it.
+
+    Example:
+        >>> case: Case = {"image": "train/good/1.png", "patient": "train_good_1", "series": "train_good_1", "label": 0, "split": "train"}
+    """
+
+    image: str | list[str]
+    """An image file, a NIfTI volume, or the slice files of one DICOM series in the order of their positions."""
+    patient: str
+    """Pseudonym; all cases of a patient stay on one side of a split."""
+    series: str
+    """Pseudonym, unique in the data set and safe as a file name."""
+    label: int
+    """0 normal, 1 abnormal; absent if unknown."""
+    mask: str
+    """Where the abnormal pixels are marked: an image file for an image, NIfTI on its grid for a series; absent if not drawn."""
+    split: Literal["train", "test"]
+    group: str
+    """Name of the class, such as ``"good"`` or ``"hemorrhage"``."""
+
+
+class Refusal(NamedTuple):
+    """What cannot be used, and why.
+
+    Example:
+        >>> Refusal("test/good/7.png", "holds 0 bytes").files
+        1
+    """
+
+    where: str
+    """A path below the data folder, an entry of a datalist, or a series by its pseudonym."""
+    reason: str
+    files: int = 1
+    """How many files it stands for: a series is refused as a whole."""
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """The cases of a data set, and what was refused on the way: ``found`` = files in ``cases`` + files in ``refused``.
+
+    Masks and side files (``.csv``, ``.txt``, ``.json``, ``DICOMDIR``, hidden files ...) are not counted at all.
+
+    Args:
+        cases: what can be used.
+        refused: what cannot, with reasons.
+        found: number of image files found.
+        root: the folder in which they lie.
+
+    Example:
+        >>> cases = CaseList(({"image": "1.png", "series": "1", "split": "test"},), (), found=1, root=Path("."))
+        >>> [case["series"] for case in cases.select(split="test")]
+        ['1']
+    """
+
+    cases: tuple[Case, ...]
+    refused: tuple[Refusal, ...]
+    found: int
+    root: Path
+
+    def select(self, split: str | None = None, label: int | None = None) -> list[Case]:
+        """The cases of one split and one label, in their order; ``None`` takes all.
+
+        Args:
+            split: ``"train"`` or ``"test"``.
+            label: 0 or 1; cases of unknown label are then left aside.
+        """
+        return [
+            case
+            for case in self.cases
+            if (split is None or case.get("split") == split) and (label is None or case.get("label") == label)
+        ]  # fmt: skip
+
+
+def case_files(case: Case) -> list[str]:
+    """The files of a case's image, the mask not among them.
+
+    Example:
+        >>> case_files({"image": "1.png"})
+        ['1.png']
+    """
+    image = case["image"]
+    return [image] if isinstance(image, str) else list(image)
+
+
+def case_name(case: Case) -> str:
+    """How a case is called in messages: its series pseudonym and, for an image file, the file's name.
+
+    Example:
+        >>> case_name({"image": "scans/1.png", "series": "scans_1"})
+        'scans_1 (1.png)'
+    """
+    image = case["image"]
+    series = case.get("series", "case")
+    return f"{series} ({Path(image).name})" if isinstance(image, str) else f"{series} ({len(image)} files)"
+
+
+def pseudonym(prefix: str, identifier: str) -> str:
+    """A stable name that does not show the identifier: prefix and eight hexadecimal digits of its SHA-256.
+
+    It keeps identifiers out of logs, tables and file names. It is no anonymisation: who knows an identifier can compute its pseudonym.
+
+    Example:
+        >>> pseudonym("p", "12345")
+        'p-5994471a'
+    """
+    return f"{prefix}-{hashlib.sha256(identifier.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def safe_name(name: str) -> str:
+    """A name of letters, digits, ``.``, ``-`` and ``_`` that can be a file name anywhere; long ones are cut and end in a hash.
+
+    Example:
+        >>> safe_name("test/good/no 96"), safe_name("../../etc/passwd")
+        ('test_good_no_96', 'etc_passwd')
+    """
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._-") or pseudonym("case", name)
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{pseudonym('', name)[1:]}"
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """The same names in the same order; each that occurred before gets a number (upper and lower case count as the same).
+
+    Example:
+        >>> unique_names(["a", "b", "A", "a"])
+        ['a', 'b', 'A-2', 'a-3']
+    """
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{name}-{number}"
+        taken.add(candidate.casefold())
+        result.append(candidate)
+    return result

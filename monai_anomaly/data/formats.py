@@ -1,0 +1,109 @@
+"""Which format a file has, told by its content: names lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from ..errors import DataError
+
+__all__ = ["RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
+
+Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", ""]
+RASTER_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+
+SIDE_SUFFIXES = frozenset(
+    {
+        ".csv", ".db", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md", ".pdf", ".py", ".rst", ".toml", ".tsv", ".txt",
+        ".xls", ".xlsx", ".xml", ".yaml", ".yml",
+    }
+)  # fmt: skip
+SIDE_NAMES = frozenset({"dicomdir", "license", "licence", "readme", "thumbs.db", "desktop.ini"})
+
+
+def file_format(path: str | os.PathLike[str]) -> Format:
+    """The format of a file by its first bytes; ``""`` if it is none of those known here.
+
+    Raises:
+        DataError: the file cannot be opened, or holds no bytes.
+
+    Example:
+        >>> file_format(__file__)
+        ''
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(352)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise DataError(
+            f"The file cannot be opened ({reason(error)}); expected a readable file: check that it is there and its permissions."
+        ) from error
+    if not head:
+        raise DataError("The file holds 0 bytes; expected an image: copy it again or remove it.")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head[128:132] == b"DICM":  # asked before TIFF, whose mark a DICOM preamble may hold
+        return "DICOM"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
+        return "BMP"
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+        return "NIfTI"
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if (head[:2] in (b"\x02\0", b"\x08\0") and head[4:6].isalpha()) or head[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0"):
+        return "DICOM without preamble"
+    return ""
+
+
+def is_side_file(path: Path) -> bool:
+    """Whether a file that is no image may lie beside images without a word: tables, notes, a DICOM index.
+
+    Example:
+        >>> is_side_file(Path("labels.csv")), is_side_file(Path("scan.xyz"))
+        (True, False)
+    """
+    return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES or path.name.upper().startswith("DICOMDIR")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, sorted; links are followed once, hidden files and folders are left out.
+
+    Raises:
+        DataError: a folder cannot be listed.
+
+    Example:
+        >>> Path(__file__) in list(walk(Path(__file__).parent))
+        True
+    """
+
+    def complain(error: OSError) -> None:
+        raise DataError(
+            f"The folder {folder} cannot be listed ({reason(error)}); expected to be allowed to read it: check its permissions."
+        ) from error
+
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=complain):
+        real = os.path.realpath(here)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+
+
+def reason(error: BaseException) -> str:
+    """An error as part of a sentence, without the path that the operating system adds.
+
+    Example:
+        >>> reason(FileNotFoundError(2, "No such file or directory", "scan.png"))
+        'No such file or directory'
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__

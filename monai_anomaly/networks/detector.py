@@ -1,0 +1,139 @@
+"""The one ``network_def`` of every bundle: a system with the rule that turns its features into a map and a score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from .features import Features
+
+__all__ = ["AnomalyDetector"]
+
+_FORMAT = 1
+
+
+class AnomalyDetector(nn.Module):
+    """Feature record in training mode, anomaly map in evaluation mode, as torchvision's detectors have it.
+
+    Its state dict holds, beside the weights, a plain-data description (JSON bytes under ``_extra_state``): how to rebuild the network and its
+    preprocessing, the teacher's hash, the calibration, and what it was trained on. So one ``model.pt`` is complete.
+
+    Args:
+        system: a network with ``forward(image) -> Features``, a frozen ``teacher`` and a plain-data ``config``.
+        anomaly_map: module from ``(Features, (H, W))`` to the map ``(B, 1, H, W)``; see :class:`monai_anomaly.scoring.AnomalyMap`.
+        pooling: rule from the pixels of a map to the image's score; see :class:`monai_anomaly.scoring.Pooling`.
+        preprocessing: plain data that inference needs to prepare images as training did, such as ``{"image_size": 256, "ct_window": "brain"}``.
+
+    Attributes:
+        calibration: plain data of the held-out normal scores and the colour scale, ``None`` before calibration.
+        provenance: plain data on the training run (data fingerprint, seed, epochs, versions).
+
+    Example:
+        >>> from monai_anomaly.networks import SkipTS, Teacher
+        >>> from monai_anomaly.scoring import AnomalyMap, Pooling
+        >>> detector = AnomalyDetector(SkipTS(Teacher("resnet18", weights="random")), AnomalyMap(), Pooling("max")).eval()
+        >>> anomaly_map = detector(torch.zeros(2, 3, 64, 64))
+        >>> tuple(anomaly_map.shape), tuple(detector.score(anomaly_map).shape)
+        ((2, 1, 64, 64), (2,))
+    """
+
+    def __init__(
+        self,
+        system: Any,
+        anomaly_map: Any,
+        pooling: Any,
+        preprocessing: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.system: Any = system.to(memory_format=torch.channels_last)
+        self.anomaly_map: Any = anomaly_map
+        self.pooling: Any = pooling
+        self.preprocessing = dict(preprocessing or {})
+        self.calibration: dict[str, Any] | None = None
+        self.provenance: dict[str, Any] = {}
+
+    def forward(self, image: Tensor) -> Features | Tensor:
+        """Map ``(B, 3, H, W)``, teacher-normalised, to :class:`Features` (training) or to the anomaly map ``(B, 1, H, W)`` (evaluation)."""
+        features: Features = self.system(image.contiguous(memory_format=torch.channels_last))
+        if self.training:
+            return features
+        anomaly_map: Tensor = self.anomaly_map(features, image.shape[-2:])
+        return anomaly_map
+
+    def score(self, anomaly_map: Tensor) -> Tensor:
+        """Pool each map ``(B, 1, H, W)`` to one score, ``(B,)``."""
+        score: Tensor = self.pooling(anomaly_map.flatten(1))
+        return score
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters an optimiser may touch: everything but the frozen teacher."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def colour_range(self) -> tuple[float, float]:
+        """The one fixed colour scale of this model's heat maps, in map units; before calibration the range of a sum of cosine distances."""
+        if self.calibration is None:
+            return 0.0, float(len(self.anomaly_map.maps))
+        low, high = self.calibration["colour_range"]
+        return float(low), float(high)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Plain data from which :func:`monai_anomaly.training.load_detector` rebuilds this detector."""
+        return {
+            "format": _FORMAT,
+            "system": type(self.system).__name__,
+            "options": self.system.config,
+            "teacher": self.system.teacher.config,
+            "anomaly_map": self.anomaly_map.config,
+            "pooling": self.pooling.rule,
+            "preprocessing": self.preprocessing,
+            "calibration": self.calibration,
+            "provenance": self.provenance,
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """The description as JSON bytes: a tensor, because MONAI's checkpoint tools ask every entry of a state dict for its shape."""
+        return torch.frombuffer(bytearray(json.dumps(self.description, allow_nan=False).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over from a checkpoint what is not a weight: calibration, provenance and the teacher's origin."""
+        description = self.read_description(state)
+        self.calibration = description["calibration"]
+        self.provenance = description["provenance"]
+        self.system.teacher.source = description["teacher"]["source"]
+        self.system.teacher.sha256 = description["teacher"]["sha256"]
+
+    @staticmethod
+    def read_description(state: object) -> dict[str, Any]:
+        """Decode the description in a state dict's ``_extra_state``.
+
+        Raises:
+            CheckpointError: it is not the JSON that :meth:`get_extra_state` writes, or of a newer format.
+        """
+        try:
+            if not isinstance(state, Tensor) or state.dtype != torch.uint8:
+                raise TypeError(f"a {type(state).__name__}")
+            description = json.loads(state.cpu().numpy().tobytes())
+            expected = {"format", "system", "options", "teacher", "anomaly_map", "pooling", "preprocessing", "calibration", "provenance"}
+            if set(description) != expected:
+                raise KeyError("keys " + ", ".join(sorted(description)))
+            dictionaries = ("options", "teacher", "anomaly_map", "preprocessing", "provenance")
+            if not all(isinstance(description[key], dict) for key in dictionaries) or not {"source", "sha256"} <= set(
+                description["teacher"]
+            ):
+                raise TypeError("entries of the wrong type")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"The checkpoint's description cannot be read ({error}); expected one written by monai_anomaly: use a model.pt that training wrote."
+            ) from error
+        if description["format"] != _FORMAT:
+            raise CheckpointError(
+                f"The checkpoint has format {description['format']}; this version reads format {_FORMAT}: update monai_anomaly."
+            )
+        return dict(description)

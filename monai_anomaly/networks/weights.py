@@ -1,0 +1,165 @@
+"""Where a teacher's weights come from: a torchvision weight name, a local file, or a seeded random initialisation."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import pickle
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._torchvision import torchvision
+from ..errors import OptionError, WeightsError
+
+__all__ = ["RANDOM", "TeacherWeights", "find_weights", "load_into", "random_weights"]
+
+logger = logging.getLogger(__name__)
+
+RANDOM = "random"
+_FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+_CONNECT_TIMEOUT_S = 15.0
+
+
+class TeacherWeights(NamedTuple):
+    """A teacher's state dict with what is said of it in checkpoints and run records."""
+
+    source: str
+    """The weight name, the file's name, or ``"random"``."""
+    sha256: str
+    """SHA-256 of the file, or of all values of a random initialisation."""
+    state: dict[str, Tensor]
+
+
+def find_weights(model: str, weights: str) -> TeacherWeights:
+    """Find the weights of a torchvision model and read them without executing anything.
+
+    Args:
+        model: a torchvision ResNet by name, such as ``"wide_resnet50_2"``.
+        weights: a local file (``.pth``, ``.pt``, ``.safetensors``) or a torchvision weight name such as ``"IMAGENET1K_V1"``, which is taken from
+            ``$TORCH_HOME/hub/checkpoints`` or downloaded there.
+
+    Raises:
+        WeightsError: the weights cannot be found, downloaded or read; the message gives the three ways out.
+        OptionError: the model has no weights of this name.
+    """
+    if weights.lower().endswith(_FILE_SUFFIXES) or Path(weights).is_file():
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"No teacher weights at {weights}; expected a .pth or .safetensors state dict of {model}: correct the path.")
+        return TeacherWeights(path.name, _sha256(path), _read(path))
+    path = _named_weights(model, weights)
+    digest = _sha256(path)
+    stated = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
+    if stated and not digest.startswith(stated.group(1)):
+        raise WeightsError(
+            f"{path.name} in the torch hub folder has SHA-256 {digest[:16]}..., expected one that starts with {stated.group(1)}: "
+            "the download is incomplete or altered; delete the file and start again."
+        )
+    return TeacherWeights(weights, digest, _read(path))
+
+
+def random_weights(model: nn.Module) -> TeacherWeights:
+    """Describe the random initialisation that ``model`` already has."""
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(state[key].contiguous().numpy().tobytes())
+    return TeacherWeights(RANDOM, digest.hexdigest(), state)
+
+
+def load_into(model: nn.Module, found: TeacherWeights) -> None:
+    """Copy weights into the kept stages of a ResNet; keys of dropped parts (``fc``, deeper stages) are the only ones left aside.
+
+    Raises:
+        WeightsError: a key is missing, unknown, or of another shape.
+    """
+    wanted = model.state_dict()
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = sorted(set(wanted) - set(found.state) - counters)
+    unknown = sorted(key for key in set(found.state) - set(wanted) if not key.startswith(("fc.", "layer2.", "layer3.", "layer4.")))
+    shapes = [key for key in wanted if key in found.state and found.state[key].shape != wanted[key].shape]
+    if missing or unknown or shapes:
+        parts = [f"{what}: {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''} ({len(keys)})"
+                 for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes)) if keys]  # fmt: skip
+        raise WeightsError(
+            f"{found.source} does not fit the teacher; {'; '.join(parts)}. Expected the state dict of the torchvision model that the teacher "
+            "is named after: choose the matching backbone or another file."
+        )
+    model.load_state_dict({key: value for key, value in found.state.items() if key in wanted}, strict=False)
+
+
+def _named_weights(model: str, weights: str) -> Path:
+    try:
+        entry = torchvision.models.get_model_weights(model)[weights]
+    except KeyError:
+        known = [member.name for member in torchvision.models.get_model_weights(model)]
+        raise OptionError(
+            f"{model} has no torchvision weights called {weights!r}; expected one of {known}, a local file, or 'random'."
+        ) from None
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path: Path = folder / entry.url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    logger.info("Downloading the teacher weights %s of %s once (%s).", weights, model, path.name)
+    try:
+        with _connect_timeout(_CONNECT_TIMEOUT_S):
+            torch.hub.load_state_dict_from_url(entry.url, progress=True, check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"The teacher weights {weights} of {model} are not at {folder / path.name} and could not be downloaded ({reason}). Three ways out: "
+            f"(1) connect to the internet once, or copy {path.name} into that folder from a machine that is connected; "
+            "(2) name a local file: --teacher_weights FILE.pth (or .safetensors); "
+            "(3) accept an untrained teacher, whose results are much weaker: --teacher_weights random."
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def _connect_timeout(seconds: float) -> Iterator[None]:
+    """A firewall that swallows packets must end in a message, not in minutes of silence; torch.hub offers no time limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile, pickle and safetensors each have their own family of errors
+        raise WeightsError(
+            f"{path.name} cannot be read as weights ({type(error).__name__}); expected a state dict of tensors (.pth read with "
+            "weights_only=True, or .safetensors): nothing in it was executed; export it again as a plain state dict."
+        ) from error
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path.name} holds a {type(state).__name__} that is no plain state dict; expected a dictionary of names to tensors."
+        )
+    return state
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
+
+
+def _sha256_blocks(file) -> str:  # type: ignore[no-untyped-def]  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""One complete ``model.pt``: written whole, read without executing anything, rebuilt from its own description."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..errors import AnomalyError, CheckpointError
+from ..files import write_whole
+from ..networks import SYSTEMS, AnomalyDetector, Teacher
+from ..scoring import AnomalyMap, Pooling
+
+__all__ = ["SaveDetector", "load_detector", "save_detector"]
+
+logger = logging.getLogger(__name__)
+
+
+def save_detector(detector: AnomalyDetector, path: str | Path) -> Path:
+    """Write the detector's state dict, teacher and description included, so that a killed run never leaves half a file.
+
+    Args:
+        detector: the detector.
+        path: usually ``models/model.pt``; its folder is made.
+    """
+    buffer = io.BytesIO()
+    torch.save(detector.state_dict(), buffer)
+    return write_whole(path, buffer.getvalue())
+
+
+def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str | None = None) -> AnomalyDetector:
+    """Rebuild a trained detector from its file alone; nothing is downloaded.
+
+    Args:
+        path: a ``model.pt`` that training wrote.
+        maps: other levels than those of the training, for comparison.
+        pooling: another pixel pooling than that of the training. With either of the two the stored calibration no longer applies and is dropped.
+
+    Returns:
+        The detector in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: the file is absent, unreadable, or not such a model.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_anomaly.networks import SkipTS
+        >>> detector = AnomalyDetector(SkipTS(Teacher("resnet18", weights="random")), AnomalyMap(), Pooling("max"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     loaded = load_detector(save_detector(detector, Path(folder) / "model.pt"))
+        >>> loaded.system.teacher.sha256 == detector.system.teacher.sha256
+        True
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no model at {path}; expected the model.pt that training writes: train first, or name one with --model FILE."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zipfile and pickle each have their own family of errors
+        raise CheckpointError(
+            f"{path.name} cannot be read ({type(error).__name__}); expected a state dict that training wrote, read with weights_only=True: nothing in "
+            "it was executed; train again or fetch the file anew."
+        ) from error
+    if not isinstance(state, dict) or "_extra_state" not in state:
+        raise CheckpointError(f"{path.name} has no description of its network; expected a model.pt that monai_anomaly's training wrote.")
+    description = AnomalyDetector.read_description(state["_extra_state"])
+    detector = _build(path, description)
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"The weights in {path.name} do not fit its own description ({str(error).splitlines()[0]}): fetch the file anew."
+        ) from error
+    return _change_rule(detector, maps, pooling).eval()
+
+
+def _build(path: Path, description: dict[str, Any]) -> AnomalyDetector:
+    try:
+        told = description["teacher"]
+        teacher = Teacher(told["name"], weights=None, stages=told["stages"], seed=told["seed"])
+        # Only systems of this package can be named; the file's text is never resolved to any other object.
+        system = SYSTEMS[description["system"]](teacher, **description["options"])
+        return AnomalyDetector(
+            system, AnomalyMap(**description["anomaly_map"]), Pooling(description["pooling"]), description["preprocessing"]
+        )
+    except (KeyError, TypeError, AnomalyError) as error:
+        raise CheckpointError(
+            f"{path.name} describes a network that this version cannot build ({error}): update monai_anomaly or train again."
+        ) from error
+
+
+def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str | None) -> AnomalyDetector:
+    if maps is not None:
+        detector.anomaly_map = AnomalyMap(maps, detector.anomaly_map.sigma_px)
+    if pooling is not None:
+        detector.pooling = Pooling(pooling)
+    if (maps is not None or pooling is not None) and detector.calibration is not None:
+        logger.warning(
+            "Another map rule than the training's is asked for: its calibration does not apply, so there is no threshold and no p-value."
+        )
+        detector.calibration = None
+    return detector
+
+
+class SaveDetector:
+    """Handler of the trainer: write the last epoch's model when training is over (after calibration, if attached behind it).
+
+    Args:
+        detector: the detector.
+        path: where to write it.
+    """
+
+    def __init__(self, detector: AnomalyDetector, path: str | Path):
+        self.detector, self.path = detector, Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the model."""
+        save_detector(self.detector, self.path)
+        logger.info("The model of the last epoch (%d) is at %s", engine.state.epoch, self.path)

@@ -1,0 +1,54 @@
+"""Scoring batches of slices, as a MONAI engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from torch import Tensor
+
+from ..networks import AnomalyDetector
+
+__all__ = ["AnomalyEvaluator"]
+
+
+class AnomalyEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator whose output is the batch with its anomaly maps and scores, kept whole on the device.
+
+    The output holds everything of the batch, and ``pred``: the maps ``(B, 1, H, W)``; ``score``: one float per slice ``(B,)``, NaN for slices that
+    are empty or could not be read.
+
+    Args:
+        device: where the network is.
+        val_data_loader: batches of slice samples (:class:`monai_anomaly.data.SliceDataset`).
+        network: the detector.
+        inferer: MONAI inferer; default: the whole image at once.
+        val_handlers: MONAI or ignite handlers.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        val_data_loader: Iterable[Any],
+        network: AnomalyDetector,
+        inferer: Callable[..., Tensor] | None = None,
+        val_handlers: Sequence[Any] | None = None,
+    ):
+        super().__init__(
+            device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, val_handlers=val_handlers, decollate=False
+        )
+
+    def _iteration(self, engine: AnomalyEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        image = batchdata["image"].to(engine.state.device, non_blocking=True)
+        with engine.mode(engine.network):
+            anomaly_map = engine.inferer(image, engine.network)
+            score = engine.network.score(anomaly_map)
+        left_out = batchdata["empty"].bool() | torch.tensor([bool(reason) for reason in batchdata["refused"]])
+        score = score.masked_fill(left_out.to(score.device), torch.nan)
+        engine.state.output = {**batchdata, "image": image, "pred": anomaly_map, "score": score}
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output

@@ -1,0 +1,143 @@
+"""The run record: what stands beside every figure."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from .. import __version__
+from ..data import CaseList, SliceDataset, fingerprint
+from ..files import write_json
+from ..networks import AnomalyDetector
+
+__all__ = ["RunRecord", "versions"]
+
+logger = logging.getLogger(__name__)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    found = {"monai_anomaly": __version__, "python": platform.python_version()}
+    for package in (
+        "torch",
+        "torchvision",
+        "monai",
+        "pytorch-ignite",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "scikit-image",
+        "pydicom",
+        "highdicom",
+        "itk",
+        "nibabel",
+    ):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+class RunRecord:
+    """Handler of the trainer: write ``run.json`` when training starts, and again when it ends or fails.
+
+    It holds the settings, versions, device, teacher (source and SHA-256), data fingerprint, seed, counts of files read and refused with reasons,
+    the loss terms of each epoch, wall time and how the run ended.
+
+    Args:
+        path: where to write it.
+        settings: every flag of the bundle with the value in use.
+        detector: receives its ``provenance`` from the record.
+        cases: what was found in the data folder.
+        datasets: the decoded training and calibration slices, by name.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        detector: AnomalyDetector,
+        cases: CaseList,
+        datasets: Mapping[str, SliceDataset],
+    ):
+        self.path, self.settings, self.detector, self.cases, self.datasets = Path(path), dict(settings), detector, cases, dict(datasets)
+        self.record: dict[str, Any] = {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, before the handler that saves the model."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iterate)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        teacher = self.detector.system.teacher
+        refused = [*self.cases.refused, *(refusal for dataset in self.datasets.values() for refusal in dataset.refused)]
+        self.record = {
+            "status": "training",
+            "settings": self.settings,
+            "versions": versions(),
+            "device": _device(getattr(engine.state, "device", torch.device("cpu"))),
+            "teacher": {**teacher.config, "untrained": teacher.source == "random"},
+            "data": {
+                "fingerprint": fingerprint(self.cases.cases),
+                "files_found": self.cases.found,
+                "refused": [{"where": refusal.where, "reason": refusal.reason} for refusal in refused],
+                **{
+                    name: {
+                        "cases": len(dataset.cases),
+                        "patients": len({case.get("patient") for case in dataset.cases}),
+                        "slices": len(dataset),
+                        "empty_slices_left_out": dataset.n_empty,
+                    }
+                    for name, dataset in self.datasets.items()
+                },  # fmt: skip
+            },
+            "epochs": [],
+        }
+        self.detector.provenance = {
+            "settings": self.settings,
+            "versions": self.record["versions"],
+            "data_fingerprint": self.record["data"]["fingerprint"],
+        }
+        write_json(self.path, self.record)
+
+    def _iterate(self, engine: Engine) -> None:
+        for name, value in engine.state.output.items():  # type: ignore[union-attr]
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value
+
+    def _epoch(self, engine: Engine) -> None:
+        means = {name: float(total) / (engine.state.epoch_length or 1) for name, total in self._sums.items()}
+        self._sums.clear()
+        self.record["epochs"].append(means)
+
+    def _complete(self, engine: Engine) -> None:
+        self._finish("completed")
+        self.detector.provenance["epochs"] = engine.state.epoch
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._finish(f"ended by {type(error).__name__}")
+        raise error
+
+    def _finish(self, status: str) -> None:
+        self.record |= {"status": status, "wall_time_s": round(time.monotonic() - self._started, 1)}
+        write_json(self.path, self.record)
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"

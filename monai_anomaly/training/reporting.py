@@ -1,0 +1,129 @@
+"""What an evaluation leaves behind: tables, metrics, and a few lines to read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..data import Case
+from ..files import write_csv, write_json
+from ..networks import AnomalyDetector
+from ..scoring import Calibration, Pooling
+from .pixels import PixelMetrics
+from .record import versions
+from .results import score_metrics
+from .scores import PatientScore, ScoreCollector, SliceScore, pool_patients
+
+__all__ = ["WriteResults"]
+
+logger = logging.getLogger(__name__)
+
+
+class WriteResults:
+    """Handler: when an evaluation is over, write ``images.csv``, ``patients.csv`` and ``metrics.json``, and log the figures.
+
+    Metrics are there where labels are; p-values and decisions where the detector is calibrated; pixel metrics where masks are. A "patient" of an
+    image folder is one image unless a datalist says otherwise.
+
+    Args:
+        detector: the detector with its calibration.
+        cases: the cases that were scored.
+        output_dir: folder for the files.
+        false_alarm_rate: rate of the threshold; default: 0.05 or the smallest that the calibration can promise.
+
+    Raises:
+        CalibrationError: at construction, when the rate is smaller than the held-out normal patients can promise.
+    """
+
+    def __init__(self, detector: AnomalyDetector, cases: Sequence[Case], output_dir: str | Path, false_alarm_rate: float | None = None):
+        self.detector, self.cases, self.output_dir, self.rate = detector, cases, Path(output_dir), false_alarm_rate
+        calibration = detector.calibration or {}
+        self.of_images = Calibration.from_dict(calibration["image"]) if "image" in calibration else None
+        self.of_patients = Calibration.from_dict(calibration["patient"]) if "patient" in calibration else None
+        self.series_pooling = Pooling(calibration.get("series_pooling", "max"))
+        if false_alarm_rate is not None and self.of_patients is not None:
+            self.of_patients.threshold(false_alarm_rate)
+        self.collector = ScoreCollector(cases)
+        self.pixels = PixelMetrics()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        self.collector.attach(engine)
+        self.pixels.attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write and log the results."""
+        slices = self.collector.slices
+        patients = pool_patients(slices, self.cases, self.series_pooling)
+        metrics: dict[str, Any] = {"image": score_metrics(slices, self.of_images, self.rate)}
+        if len(patients) != len(slices):
+            metrics["patient"] = score_metrics(patients, self.of_patients, self.rate)
+        pixel = self.pixels.compute()
+        if pixel:
+            metrics["pixel"] = pixel
+        engine.state.metrics.update({f"{unit}_{name}": value for unit, group in metrics.items() for name, value in group.items()})
+        write_csv(self.output_dir / "images.csv", [self._image_row(row, metrics["image"]) for row in slices])
+        write_csv(self.output_dir / "patients.csv", [self._patient_row(row, metrics.get("patient", metrics["image"])) for row in patients])
+        teacher = self.detector.system.teacher
+        write_json(
+            self.output_dir / "metrics.json",
+            {
+                "metrics": metrics,
+                "counts": {"slices_scored": len(slices), "empty_slices": self.collector.n_empty, "patients": len(patients)},
+                "refused": [{"where": refusal.where, "reason": refusal.reason} for refusal in self.collector.refused],
+                "rule": {
+                    "maps": list(self.detector.anomaly_map.maps),
+                    "pooling": self.detector.pooling.rule,
+                    "series_pooling": self.series_pooling.rule,
+                },
+                "teacher": {**teacher.config, "untrained": teacher.source == "random"},
+                "provenance": self.detector.provenance,
+                "versions": versions(),
+            },
+        )
+        self._log(metrics, len(slices), len(patients))
+
+    def _image_row(self, row: SliceScore, metrics: dict[str, Any]) -> dict[str, Any]:
+        case = self.cases[row.case]
+        return {
+            "patient": case.get("patient", ""), "series": case.get("series", ""), "slice": row.slice_index, "group": case.get("group", ""),
+            **_decision(row, self.of_images, metrics),
+        }  # fmt: skip
+
+    def _patient_row(self, row: PatientScore, metrics: dict[str, Any]) -> dict[str, Any]:
+        worst = self.cases[row.worst.case]
+        return {
+            "patient": row.patient, "group": worst.get("group", ""), "slices": row.n_slices,
+            "highest_series": worst.get("series", ""), "highest_slice": row.worst.slice_index, **_decision(row, self.of_patients, metrics),
+        }  # fmt: skip
+
+    def _log(self, metrics: dict[str, Any], n_slices: int, n_patients: int) -> None:
+        logger.info("Scored %d slices of %d patients; %d empty slices and %d unreadable cases left out.",
+                    n_slices, n_patients, self.collector.n_empty, len(self.collector.refused))  # fmt: skip
+        for unit, group in metrics.items():
+            if "auroc" not in group:
+                continue
+            known = {k: v for k, v in group.items() if k in ("auroc", "ap", "aupro", "f1_max_oracle")}
+            logger.info(
+                "%s level: %s",
+                unit.capitalize(),
+                ", ".join(f"{name.upper().replace('_', ' ')} {value:.4f}" for name, value in known.items()),
+            )
+            if "baseline_mean_intensity_auroc" in group:
+                logger.info("  baseline (mean intensity, better direction): AUROC %.4f", group["baseline_mean_intensity_auroc"])
+            if group.get("sensitivity") is not None and group.get("specificity") is not None:
+                logger.info("  at the calibrated threshold %.4f (false-alarm rate %.3f): sensitivity %.3f, specificity %.3f",
+                            group["threshold"], group["false_alarm_rate"], group["sensitivity"], group["specificity"])  # fmt: skip
+        logger.info("Scores and metrics: %s", self.output_dir)
+
+
+def _decision(row: SliceScore | PatientScore, calibration: Calibration | None, metrics: dict[str, Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"label": row.label if row.label >= 0 else "", "score": row.score, "p_value": "", "flagged": ""}
+    if calibration is not None:
+        cells |= {"p_value": float(calibration.p_value([row.score])[0]), "flagged": int(row.score > metrics["threshold"])}
+    return cells

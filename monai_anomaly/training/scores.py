@@ -1,0 +1,114 @@
+"""What a run of the evaluator found: one row per slice, one per patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from ..data import Case, Refusal
+from ..scoring import Pooling
+
+__all__ = ["PatientScore", "ScoreCollector", "SliceScore", "pool_patients"]
+
+
+class SliceScore(NamedTuple):
+    """Score of one slice."""
+
+    case: int
+    """Index into the list of cases."""
+    slice_index: int
+    label: int
+    """0 normal, 1 abnormal, -1 unknown."""
+    score: float
+    mean_intensity: float
+    """Mean of the slice in the teacher's normalised units: the baseline that a detector has to beat."""
+
+
+class PatientScore(NamedTuple):
+    """Score of one patient, pooled over all slices."""
+
+    patient: str
+    label: int
+    score: float
+    mean_intensity: float
+    n_slices: int
+    worst: SliceScore
+    """The patient's highest slice."""
+
+
+class ScoreCollector:
+    """Handler: gather the rows of an :class:`~monai_anomaly.training.AnomalyEvaluator`.
+
+    Attributes:
+        slices: the scored slices, in order.
+        n_empty: slices left out because they are empty.
+        refused: cases that could not be read, each once, with the reason.
+    """
+
+    def __init__(self, cases: Sequence[Case]):
+        self.cases = cases
+        self._reset()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda _: self._reset())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+
+    def _reset(self) -> None:
+        self.slices: list[SliceScore] = []
+        self.n_empty = 0
+        self._refused: dict[int, str] = {}
+
+    @property
+    def refused(self) -> list[Refusal]:
+        """Cases that could not be read."""
+        return [Refusal(self.cases[case].get("series", str(case)), reason) for case, reason in self._refused.items()]
+
+    def _add(self, engine: Engine) -> None:
+        output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
+        scores = output["score"].tolist()
+        means = output["image"].mean(dim=(1, 2, 3)).tolist()
+        columns = (output["case"].tolist(), output["slice_index"].tolist(), output["label"].tolist(), scores, means)
+        for row, empty, reason in zip(zip(*columns, strict=True), output["empty"].tolist(), output["refused"], strict=True):
+            if reason:
+                self._refused.setdefault(row[0], reason)
+            elif empty:
+                self.n_empty += 1
+            else:
+                self.slices.append(SliceScore(*row))
+
+
+def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Pooling) -> list[PatientScore]:
+    """Pool the slices of each patient, in the order in which patients first appear.
+
+    Args:
+        slices: scored slices.
+        cases: the cases that ``SliceScore.case`` points into.
+        pooling: rule from slice scores to the patient's score.
+
+    Returns:
+        One row per patient; abnormal when any of the patient's cases is, unknown when none of them says.
+
+    Example:
+        >>> rows = [SliceScore(0, 0, 0, 0.25, 0.0), SliceScore(0, 1, 1, 0.75, 0.5)]
+        >>> pool_patients(rows, [{"patient": "a", "label": 1}], Pooling("max"))[0].score
+        0.75
+    """
+    groups: dict[str, list[SliceScore]] = {}
+    for row in slices:
+        groups.setdefault(cases[row.case].get("patient", str(row.case)), []).append(row)
+    return [
+        PatientScore(
+            patient=patient,
+            label=max(max(row.label, cases[row.case].get("label", -1)) for row in rows),
+            score=float(pooling(torch.tensor([[row.score for row in rows]], dtype=torch.float64))),
+            mean_intensity=float(np.mean([row.mean_intensity for row in rows])),
+            n_slices=len(rows),
+            worst=max(rows, key=lambda row: row.score),
+        )
+        for patient, rows in groups.items()
+    ]

@@ -1,0 +1,43 @@
+"""Randomness derived from (seed, epoch), so that an epoch draws the same numbers whatever happened before it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from ..errors import OptionError
+
+__all__ = ["EpochSeed"]
+
+
+class EpochSeed:
+    """Handler: seed Python, NumPy and torch at the start of every epoch, before the loader shuffles.
+
+    Attach it before handlers that draw numbers.
+
+    Args:
+        seed: the run's seed, not negative.
+
+    Raises:
+        OptionError: a seed that is no whole number from 0 upwards.
+    """
+
+    def __init__(self, seed: int):
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise OptionError(f"The seed is {seed!r}; expected a whole number from 0 upwards.")
+        self.seed = seed
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed the generators for the epoch that starts."""
+        derived = int.from_bytes(hashlib.sha256(f"{self.seed}/{engine.state.epoch}".encode()).digest()[:4], "little")
+        random.seed(derived)
+        np.random.seed(derived)
+        torch.manual_seed(derived)

@@ -1,0 +1,302 @@
+"""The Skip-TS bundle as MONAI and a user run it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from PIL import Image
+from support.tiny import write_image_folder
+
+from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, WeightsError
+from monai_anomaly.networks import Teacher
+from monai_anomaly.training import load_detector
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundles" / "skipts"
+SMALL = {"image_size": 64, "epochs": 2, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
+
+
+def workflow(name: str, **flags) -> ConfigWorkflow:
+    return ConfigWorkflow(
+        config_file=str(BUNDLE / f"{name}.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False,
+        workflow_type="train" if name == "train" else "infer", **flags,
+    )  # fmt: skip
+
+
+def run(name: str, **flags) -> ConfigWorkflow:
+    flow = workflow(name, **flags)
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_image_folder(tmp_path_factory.mktemp("images") / "set")
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    run("train", dataset_dir=str(folder), output_dir=str(out), **SMALL)
+    return out
+
+
+def cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    """MONAI wraps what a config's parts raise."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_leaves_model_record_curves_and_evaluation(trained, folder):
+    record = json.loads((trained / "run.json").read_text())
+    assert (
+        record["status"] == "completed" and len(record["epochs"]) == 2 and set(record["epochs"][0]) == {"loss", "similarity", "consistency"}
+    )
+    assert record["settings"]["epochs"] == 2 and record["teacher"]["untrained"] and len(record["teacher"]["sha256"]) == 64
+    assert record["data"]["train"]["slices"] == 10 and record["data"]["calibration"]["slices"] == 2
+    assert record["data"]["files_found"] == 20 and record["data"]["refused"] == [] and record["versions"]["torch"] == torch.__version__
+    assert any(path.name.startswith("events") for path in (trained / "tensorboard").iterdir())
+    metrics = json.loads((trained / "evaluation" / "metrics.json").read_text())
+    assert set(metrics["metrics"]) == {"image", "pixel"} and metrics["provenance"]["data_fingerprint"] == record["data"]["fingerprint"]
+    assert metrics["metrics"]["image"]["false_alarm_rate"] == pytest.approx(1 / 3)
+    table = rows(trained / "evaluation" / "images.csv")
+    assert len(table) == 8 and all(0 < float(row["p_value"]) <= 1 and row["flagged"] in "01" for row in table)
+    assert len(rows(trained / "evaluation" / "patients.csv")) == 8
+    with Image.open(trained / "evaluation" / "contact_sheet.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_scores_in_the_table_are_those_of_the_model_in_python(trained, folder):
+    detector = load_detector(trained / "model.pt")
+    table = rows(trained / "evaluation" / "images.csv")
+    row = next(row for row in table if row["group"] == "square")
+    name = sorted((folder / "test" / "square").iterdir())[0]
+    pixels = torch.from_numpy(np.array(Image.open(name), dtype=np.float32) / 255)
+    image = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.no_grad():
+        assert detector.score(detector(image[None])).item() == pytest.approx(float(row["score"]), abs=1e-5)
+
+
+def test_inference_writes_scores_and_one_picture_per_image(trained, folder, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    for k, path in enumerate(sorted((folder / "test" / "square").iterdir())[:2]):
+        (new / f"scan {k}.png").write_bytes(path.read_bytes())
+    (new / "broken.png").write_bytes((new / "scan 0.png").read_bytes()[:200])
+    run("inference", dataset_dir=str(new), model=str(trained / "model.pt"), output_dir=str(tmp_path / "out"))
+    table = rows(tmp_path / "out" / "images.csv")
+    assert len(table) == 2 and all(row["label"] == "" and row["p_value"] for row in table)
+    assert len(list((tmp_path / "out" / "heatmaps").glob("*.png"))) == 2
+    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["refused"]) <= 1
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(trained, folder, tmp_path):
+    run("train", dataset_dir=str(folder), output_dir=str(tmp_path / "again"), **SMALL)
+    run("train", dataset_dir=str(folder), output_dir=str(tmp_path / "other"), seed=7, **SMALL)
+    states = [torch.load(place / "model.pt", weights_only=True) for place in (trained, tmp_path / "again", tmp_path / "other")]
+    weights = [key for key in states[0] if key != "_extra_state"]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in weights)
+    assert not all(torch.equal(states[0][key], states[2][key]) for key in weights if "student" in key)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "read"),
+    [
+        ("backbone", "resnet34", lambda flow: flow.parser.get_parsed_content("network_def").system.teacher.name),
+        ("image_size", 32, lambda flow: flow.parser.get_parsed_content("train#dataset")[0]["image"].shape[-1]),
+        ("ct_window", "bone", lambda flow: flow.parser.get_parsed_content("network_def").preprocessing["ct_window"]),
+        ("skips", 1, lambda flow: flow.parser.get_parsed_content("network_def").system.skips),
+        ("deconv_kernel", 3, lambda flow: flow.parser.get_parsed_content("network_def").system.student.deconv_kernel),
+        ("blocks", [1, 1, 1], lambda flow: list(flow.parser.get_parsed_content("network_def").system.student.blocks)),
+        ("epochs", 5, lambda flow: flow.parser.get_parsed_content("train#trainer").state.max_epochs),
+        ("batch_size", 3, lambda flow: flow.parser.get_parsed_content("train#dataloader").batch_size),
+        ("lr", 0.5, lambda flow: flow.parser.get_parsed_content("optimizer").param_groups[0]["lr"]),
+        ("seed", 9, lambda flow: flow.parser.get_parsed_content("network_def").system.teacher.seed),
+        ("num_workers", 1, lambda flow: flow.parser.get_parsed_content("train#dataloader").num_workers),
+        ("variant", "reference", lambda flow: flow.parser.get_parsed_content("loss").terms["consistency"].variant),
+        ("measure", "mse", lambda flow: flow.parser.get_parsed_content("loss").terms["similarity"].measure),
+        ("alpha", 2.0, lambda flow: flow.parser.get_parsed_content("loss").weights["similarity"]),
+        ("beta", 0.5, lambda flow: flow.parser.get_parsed_content("loss").weights["consistency"]),
+        ("maps", [2, 3], lambda flow: list(flow.parser.get_parsed_content("network_def").anomaly_map.maps)),
+        ("sigma_px", 2.0, lambda flow: flow.parser.get_parsed_content("network_def").anomaly_map.sigma_px),
+        ("pooling", "mean", lambda flow: flow.parser.get_parsed_content("network_def").pooling.rule),
+        ("calibration_fraction", 0.5, lambda flow: len(flow.parser.get_parsed_content("split")[1]) / 12),
+        ("teacher_weights", "none.pth", None),
+        ("device", "$torch.device('meta')", lambda flow: f"$torch.device('{flow.parser.get_parsed_content('device')}')"),
+    ],
+)
+def test_every_flag_reaches_what_it_names(folder, tmp_path, flag, value, read):
+    flow = workflow("train", dataset_dir=str(folder), output_dir=str(tmp_path), **{**SMALL, flag: value})
+    flow.parser.parse()
+    if read is None:
+        with pytest.raises(Exception) as caught:
+            flow.parser.get_parsed_content("network_def")
+        assert "none.pth" in str(cause(caught.value, WeightsError))
+    else:
+        assert read(flow) == value
+
+
+def test_documented_flags_are_the_configs_own():
+    text = (BUNDLE / "docs" / "README.md").read_text()
+    config = json.loads((BUNDLE / "train.json").read_text())
+    documented = {
+        word.strip("`,").removeprefix("--") for line in text.splitlines() if line.startswith("| `--") for word in line.split("|")[1].split()
+    }
+    assert documented <= set(config), documented - set(config)
+    assert set(config["settings"]) <= documented and all(value == f"@{name}" for name, value in config["settings"].items())
+
+
+def test_blocks_that_the_three_configs_share_are_equal():
+    train, evaluate, inference = (json.loads((BUNDLE / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference"))
+    assert train["train"]["preprocessing"] == evaluate["validate"]["preprocessing"] == inference["preprocessing"]
+    for key in set(evaluate) & set(inference) - {"imports", "output_dir", "run", "handlers"}:
+        assert evaluate[key] == inference[key], key
+
+
+def test_configs_folder_agrees_with_the_root():
+    for path in (BUNDLE / "configs").iterdir():
+        assert path.read_bytes() == (BUNDLE / path.name).read_bytes()
+    assert {path.name for path in (BUNDLE / "configs").iterdir()} == {
+        "train.json",
+        "evaluate.json",
+        "inference.json",
+        "metadata.json",
+        "logging.conf",
+    }
+
+
+def test_monais_required_properties_are_there(folder, trained, tmp_path):
+    train = workflow("train", dataset_dir=str(folder), output_dir=str(tmp_path), **SMALL)
+    inference = workflow("inference", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path))
+    for flow in (train, inference):
+        flow.initialize()
+        assert flow.check_properties() == []
+
+
+def test_without_calibration_there_is_no_threshold_and_the_log_says_so(folder, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run("train", dataset_dir=str(folder), output_dir=str(tmp_path), calibration_fraction=0, **SMALL)
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["metrics"]
+    assert "threshold" not in metrics["image"] and "no threshold" in caplog.text
+    assert json.loads((tmp_path / "run.json").read_text())["data"]["train"]["slices"] == 12
+
+
+def test_a_rate_that_cannot_be_promised_is_refused(folder, trained, tmp_path):
+    with pytest.raises(Exception) as caught:
+        run("evaluate", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path), false_alarm_rate=0.01)
+    assert cause(caught.value, CalibrationError)
+
+
+def test_another_map_rule_at_evaluation(folder, trained, tmp_path):
+    run("evaluate", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path), maps=[2, 3], pooling="top_20%")
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["rule"]["maps"] == [2, 3] and found["rule"]["pooling"] == "top_20%" and "threshold" not in found["metrics"]["image"]
+
+
+def test_own_data_without_weights_is_an_error_with_three_ways_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(Exception) as caught:
+        run("train", dataset_dir=str(folder), output_dir=str(tmp_path / "out"), **{**SMALL, "teacher_weights": "IMAGENET1K_V1"})
+    assert cause(caught.value, WeightsError) and not (tmp_path / "out" / "model.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "inference"])
+def test_a_wrong_folder_ends_in_a_sentence(tmp_path, name):
+    flags = SMALL if name == "train" else {"model": str(tmp_path / "model.pt")}
+    with pytest.raises(Exception) as caught:
+        run(name, dataset_dir=str(tmp_path / "absent"), output_dir=str(tmp_path), **flags)
+    assert "absent" in str(cause(caught.value, DataError))
+
+
+def test_a_model_that_is_not_there_ends_in_a_sentence(folder, tmp_path):
+    with pytest.raises(Exception) as caught:
+        run("inference", dataset_dir=str(folder), model=str(tmp_path / "model.pt"), output_dir=str(tmp_path))
+    assert "train first" in str(cause(caught.value, CheckpointError))
+
+
+@pytest.mark.slow
+def test_on_the_command_line_an_error_is_one_sentence_and_not_a_traceback(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        str(BUNDLE / "train.json"),
+        "--dataset_dir",
+        str(tmp_path / "absent"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "There is no folder or datalist" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypatch):
+    from monai_anomaly.data import read_datalist, write_datalist
+    from monai_anomaly.data.study import write_study
+
+    study = write_study(tmp_path / "study", progress=False)
+    few = read_datalist(study / "datalist.json")
+    train, test = few.select(split="train")[:4], [*few.select(split="test", label=0)[:2], *few.select(split="test", label=1)[:2]]
+    small = write_datalist(study / "small.json", [*train, *test])
+    run("train", dataset_dir=str(small), output_dir=str(tmp_path / "out"), **{**SMALL, "calibration_fraction": 0.5})
+    metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())["metrics"]
+    assert set(metrics) == {"image", "patient", "pixel"} and metrics["patient"]["n_abnormal"] == 2
+    run("inference", dataset_dir=str(small), model=str(tmp_path / "out" / "model.pt"), output_dir=str(tmp_path / "new"))
+    volumes = sorted((tmp_path / "new" / "volumes").glob("*.nii.gz"))
+    assert len(volumes) == 4
+    mask = nib.load(test[-1]["mask"])
+    volume = nib.load(next(path for path in volumes if path.name.startswith(test[-1]["series"])))
+    assert volume.shape == mask.shape
+    np.testing.assert_allclose(volume.affine, mask.affine, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_literal_line_works_from_the_root_and_beats_the_baseline(tmp_path, monkeypatch):
+    """Word for word, without an argument, without weights at hand: the built-in study, the CPU profile where there is no GPU."""
+    output = BUNDLE / "models"
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/skipts/train.json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    record = json.loads((output / "run.json").read_text())
+    assert record["status"] == "completed" and "profile" in done.stdout
+    assert ("UNTRAINED" in done.stdout) == record["teacher"]["untrained"]
+    image = json.loads((output / "evaluation" / "metrics.json").read_text())["metrics"]["image"]
+    assert f"{image['auroc']:.4f}" in done.stdout and f"{image['baseline_mean_intensity_auroc']:.4f}" in done.stdout
+    assert image["auroc"] > image["baseline_mean_intensity_auroc"] + 0.1
+
+
+@pytest.mark.slow
+def test_it_runs_from_another_folder(folder, trained, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(BUNDLE / "evaluate.json")]
+    flags = ["--dataset_dir", str(folder), "--model", str(trained / "model.pt"), "--output_dir", "here"]
+    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "here" / "metrics.json").is_file() and [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_the_config_loads_as_monai_parses_it():
+    assert ConfigParser.load_config_file(BUNDLE / "train.json")["train"]["trainer"]["_target_"].endswith("DistillationTrainer")
+    assert Teacher("resnet18", weights=None).stages == 4

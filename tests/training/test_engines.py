@@ -1,0 +1,143 @@
+"""The training and scoring engines on tensors, without files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from sklearn.metrics import average_precision_score, roc_auc_score
+from support.tiny import tiny_detector
+
+from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
+from monai_anomaly.scoring import Calibration, Pooling
+from monai_anomaly.training import (
+    AnomalyEvaluator,
+    DistillationTrainer,
+    EpochSeed,
+    PixelMetrics,
+    ScoreCollector,
+    SliceScore,
+    pool_patients,
+    score_metrics,
+)
+
+
+class Slices(torch.utils.data.Dataset):
+    """Slice samples as the data package gives them."""
+
+    def __init__(self, n: int, refused: tuple[int, ...] = (), empty: tuple[int, ...] = ()):
+        self.images = torch.rand(n, 3, 64, 64, generator=torch.Generator().manual_seed(n))
+        self.refused, self.empty = refused, empty
+        self.cases = [{"patient": f"p{k // 2}", "series": f"s{k}", "label": k % 2} for k in range(n)]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, k):
+        mask = torch.zeros(1, 64, 64, dtype=torch.uint8)
+        mask[:, : k % 2 * 8] = 1
+        return {
+            "image": self.images[k], "mask": mask, "has_mask": True, "label": k % 2, "case": k, "slice_index": 0,
+            "empty": k in self.empty, "refused": "unreadable" if k in self.refused else "",
+        }  # fmt: skip
+
+
+def loss():
+    return WeightedSum({"similarity": SimilarityLoss(), "consistency": ConsistencyLoss()}, {"similarity": 1.0, "consistency": 0.05})
+
+
+def train(seed: int, epochs: int = 3, num_workers: int = 0):
+    torch.manual_seed(seed)
+    detector = tiny_detector()
+    loader = torch.utils.data.DataLoader(Slices(6), batch_size=4, shuffle=True, num_workers=num_workers)
+    optimizer = torch.optim.Adam(detector.trainable_parameters(), lr=0.005, betas=(0.5, 0.999))
+    outputs = []
+    trainer = DistillationTrainer("cpu", epochs, loader, detector, optimizer, loss(), [EpochSeed(seed)])
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: outputs.append({k: v.item() for k, v in engine.state.output.items()})
+    )
+    trainer.run()
+    return detector, outputs
+
+
+def test_training_lowers_the_loss_and_logs_every_term():
+    _, outputs = train(1, epochs=6)
+    assert set(outputs[0]) == {"loss", "similarity", "consistency"}
+    assert outputs[-1]["loss"] < 0.8 * outputs[0]["loss"]
+    for terms in outputs:
+        assert terms["loss"] == pytest.approx(terms["similarity"] + 0.05 * terms["consistency"], rel=1e-6)
+
+
+def test_same_seed_same_weights_whatever_the_workers():
+    (a, first), (b, second), (c, third) = train(1), train(1, num_workers=2), train(2)
+    assert first == second != third
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert not torch.equal(a.trainable_parameters()[0], c.trainable_parameters()[0])
+
+
+def test_the_epoch_seed_does_not_depend_on_what_was_drawn_before():
+    class Engine:
+        class state:
+            epoch = 4
+
+    draws = []
+    for noise in (0, 5):
+        torch.rand(noise)
+        EpochSeed(9)(Engine)
+        draws.append((torch.rand(3).tolist(), np.random.rand()))
+    assert draws[0] == draws[1]
+
+
+def score(dataset, detector, batch_size=3, handlers=()):
+    collector = ScoreCollector(dataset.cases)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size)
+    evaluator = AnomalyEvaluator(torch.device("cpu"), loader, detector, val_handlers=[collector, *handlers])
+    evaluator.run()
+    return collector
+
+
+def test_batches_and_single_images_give_the_same_scores():
+    detector = tiny_detector().eval()
+    whole, single = (score(Slices(7), detector, batch_size=n).slices for n in (7, 1))
+    np.testing.assert_allclose([row.score for row in whole], [row.score for row in single], atol=1e-6)
+    assert [row.case for row in whole] == list(range(7)) and not detector.training
+
+
+def test_refused_and_empty_slices_are_counted_and_never_scored():
+    collector = score(Slices(6, refused=(1,), empty=(2, 3)), tiny_detector().eval())
+    assert [row.case for row in collector.slices] == [0, 4, 5]
+    assert collector.n_empty == 2 and [(r.where, r.reason) for r in collector.refused] == [("s1", "unreadable")]
+    assert all(np.isfinite(row.score) for row in collector.slices)
+
+
+def test_pixel_metrics_equal_scikit_learn_on_all_pixels():
+    detector, pixels = tiny_detector().eval(), PixelMetrics()
+    dataset = Slices(4, empty=(0,))
+    score(dataset, detector, handlers=[pixels])
+    with torch.no_grad():
+        maps = detector(dataset.images[1:]).flatten().numpy()
+    masks = np.concatenate([dataset[k]["mask"].numpy().ravel() for k in (1, 2, 3)])
+    result = pixels.compute()
+    assert result["auroc"] == pytest.approx(roc_auc_score(masks, maps), abs=1e-6)
+    assert result["ap"] == pytest.approx(average_precision_score(masks, maps), abs=1e-6)
+
+
+def test_patients_pool_their_slices():
+    rows = [SliceScore(0, 0, 0, 1.0, 0.0), SliceScore(0, 1, 1, 3.0, 2.0), SliceScore(1, 0, 0, 2.0, 4.0), SliceScore(2, 0, -1, 0.5, 0.0)]
+    cases = [{"patient": "a", "label": 1}, {"patient": "a", "label": 1}, {"patient": "b"}]
+    a, b = pool_patients(rows, cases, Pooling("mean"))
+    assert (a.patient, a.label, a.score, a.mean_intensity, a.n_slices) == ("a", 1, 2.0, 2.0, 3) and a.worst.score == 3.0
+    assert (b.patient, b.label, b.score) == ("b", -1, 0.5)
+
+
+def test_score_metrics_against_hand_counts():
+    rows = [
+        SliceScore(k, 0, label, s, m) for k, (label, s, m) in enumerate([(0, 0.1, 5), (0, 0.4, 4), (1, 0.35, 3), (1, 0.8, 2), (-1, 9.0, 1)])
+    ]
+    result = score_metrics(rows, Calibration([0.05, 0.2, 0.3]), rate=0.5)
+    assert result["auroc"] == 0.75 and result["n_normal"] == 2 and result["n_abnormal"] == 2
+    assert result["baseline_mean_intensity_auroc"] == 1.0
+    # Rate 0.5 of 3 scores: flagged above the second highest, 0.2: both abnormal and one of two normal cases.
+    assert (result["threshold"], result["sensitivity"], result["specificity"]) == (0.2, 1.0, 0.5)
+    assert "auroc" not in score_metrics(rows[:2], None, None)
