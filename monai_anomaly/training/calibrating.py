@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..data import Case
 from ..errors import DataError
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
@@ -28,15 +30,18 @@ class CalibrateDetector:
 
     Args:
         evaluator: an evaluator over held-out normal scans, or over training scans when nothing is held out.
+        cases: the cases that the evaluator scores.
         detector: receives ``calibration``.
         held_out: whether the evaluator's scans are held out; if not there is a colour scale but no threshold, and the log says so.
         series_pooling: rule from slice scores to the patient's score.
     """
 
-    def __init__(self, evaluator: AnomalyEvaluator, detector: AnomalyDetector, held_out: bool, series_pooling: str = "max"):
+    def __init__(
+        self, evaluator: AnomalyEvaluator, cases: Sequence[Case], detector: AnomalyDetector, held_out: bool, series_pooling: str = "max"
+    ):
         self.evaluator, self.detector, self.held_out = evaluator, detector, bool(held_out)
         self.series_pooling = Pooling(series_pooling)
-        self.collector = ScoreCollector(evaluator.data_loader.dataset.cases)  # type: ignore[attr-defined]
+        self.collector = ScoreCollector(cases)
         self.collector.attach(evaluator)
         self._medians: list[Tensor] = []
         self._peaks: list[Tensor] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
-from torch import Tensor
+from monai.inferers import Inferer
 
 from ..networks import AnomalyDetector
 
@@ -34,9 +34,10 @@ class AnomalyEvaluator(SupervisedEvaluator):
         device: torch.device,
         val_data_loader: Iterable[Any],
         network: AnomalyDetector,
-        inferer: Callable[..., Tensor] | None = None,
+        inferer: Inferer | None = None,
         val_handlers: Sequence[Any] | None = None,
     ):
+        self.detector = network
         super().__init__(
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, val_handlers=val_handlers, decollate=False
         )
@@ -45,7 +46,7 @@ class AnomalyEvaluator(SupervisedEvaluator):
         image = batchdata["image"].to(engine.state.device, non_blocking=True)
         with engine.mode(engine.network):
             anomaly_map = engine.inferer(image, engine.network)
-            score = engine.network.score(anomaly_map)
+            score = self.detector.score(anomaly_map)
         left_out = batchdata["empty"].bool() | torch.tensor([bool(reason) for reason in batchdata["refused"]])
         score = score.masked_fill(left_out.to(score.device), torch.nan)
         engine.state.output = {**batchdata, "image": image, "pred": anomaly_map, "score": score}

@@ -104,7 +104,7 @@ class RunRecord:
                         "empty_slices_left_out": dataset.n_empty,
                     }
                     for name, dataset in self.datasets.items()
-                },  # fmt: skip
+                },
             },
             "epochs": [],
         }

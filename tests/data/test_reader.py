@@ -108,7 +108,7 @@ def test_alpha_is_laid_on_black(tmp_path, grey):
 
 
 def test_bits(tmp_path, grey):
-    deep = grey.astype(np.uint16) * 257 + 3 * (grey < 200)
+    deep = (grey.astype(np.uint16) * 257 + 3 * (grey < 200)).astype(np.uint16)
     for name in ("a.png", "a.tif"):
         array, meta = raster(tmp_path, Image.fromarray(deep), name)
         np.testing.assert_array_equal(array[:, :, 0], deep)

@@ -81,6 +81,14 @@ def test_duplicates_and_fingerprint(tmp_path, caplog):
     assert fingerprint(data) != before
 
 
+def test_equal_bytes_of_another_shape_are_another_image(tmp_path):
+    data = []
+    for name, shape in (("a", (6, 8)), ("b", (8, 6)), ("c", (6, 8))):
+        Image.fromarray(np.full(shape, 9, np.uint8)).save(tmp_path / f"{name}.png")
+        data.append({"image": str(tmp_path / f"{name}.png"), "series": name})
+    assert [[case["series"] for case in group] for group in find_duplicates(data)] == [["a", "c"]]
+
+
 def test_dicom_duplicates(tmp_path, series):
     series(tmp_path / "a", uid="1.2.3")
     series(tmp_path / "b", uid="1.2.4", order=[4, 3, 2, 1, 0], patient="someone else")

@@ -55,7 +55,7 @@ def test_other_systems_come_back_too(tmp_path):
 
 
 def test_another_rule_drops_the_calibration_and_says_so(saved, caplog):
-    detector, path = saved
+    _, path = saved
     loaded = load_detector(path, maps=[3], pooling="mean")
     assert loaded.anomaly_map.maps == (3,) and loaded.pooling.rule == "mean"
     assert loaded.calibration is None and "does not apply" in caplog.text

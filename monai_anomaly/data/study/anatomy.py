@@ -171,5 +171,4 @@ def compose(rng: np.random.Generator, head: Head, brain_hu: Volume) -> Volume:
     near = np.clip(1 - depth * np.float32(1 / 22), 0, 1)
     hu: Volume = np.float32(AIR_HU) + (skin - np.float32(AIR_HU)) * ramp(skull + scalp - outside)
     hu = hu + (bone - hu) * ramp(skull - outside)
-    hu = hu + (brain_hu + np.float32(traits["cupping_hu"]) * near**2 - hu) * ramp(depth)
-    return hu
+    return hu + (brain_hu + np.float32(traits["cupping_hu"]) * near**2 - hu) * ramp(depth)
