@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="+", required=True, help="weight files or names, or random")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 142, 250])
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--rules", type=int, default=len(RULES), help="how many of the map and pooling rules, the paper's first (default: all)")
+    parser.add_argument(
+        "--rules", type=int, default=len(RULES), help="how many of the map and pooling rules, the paper's first (default: all)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lines = [
