@@ -29,7 +29,7 @@ class CalibrateDetector:
     pixel of 95 % of these normal slices stays below. So the middle of the scale is where normal ends.
 
     Args:
-        evaluator: an evaluator over held-out normal scans, or over training scans when nothing is held out.
+        evaluator: an evaluator over held-out normal scans, or over some training scans when nothing is held out.
         cases: the cases that the evaluator scores.
         detector: receives ``calibration``.
         held_out: whether the evaluator's scans are held out; if not there is a colour scale but no threshold, and the log says so.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ def save_detector(detector: AnomalyDetector, path: str | Path) -> Path:
         detector: the detector.
         path: usually ``models/model.pt``; its folder is made.
     """
-    buffer = io.BytesIO()
-    torch.save(detector.state_dict(), buffer)
-    return write_whole(path, buffer.getvalue())
+    return write_whole(path, lambda file: torch.save(detector.state_dict(), file))
 
 
 def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str | None = None) -> AnomalyDetector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from .. import __version__
-from ..data import CaseList, SliceDataset, fingerprint
+from ..data import Case, CaseList, SliceDataset, fingerprint
 from ..files import write_json
 from ..networks import AnomalyDetector
 
@@ -58,6 +58,7 @@ class RunRecord:
         settings: every flag of the bundle with the value in use.
         detector: receives its ``provenance`` from the record.
         cases: what was found in the data folder.
+        duplicates: groups of identical images on both sides of a split.
         datasets: the decoded training and calibration slices, by name.
     """
 
@@ -67,8 +68,10 @@ class RunRecord:
         settings: Mapping[str, Any],
         detector: AnomalyDetector,
         cases: CaseList,
+        duplicates: Sequence[Sequence[Case]],
         datasets: Mapping[str, SliceDataset],
     ):
+        self.duplicates = duplicates
         self.path, self.settings, self.detector, self.cases, self.datasets = Path(path), dict(settings), detector, cases, dict(datasets)
         self.record: dict[str, Any] = {}
         self._sums: dict[str, torch.Tensor] = {}
@@ -95,6 +98,7 @@ class RunRecord:
             "data": {
                 "fingerprint": fingerprint(self.cases.cases),
                 "files_found": self.cases.found,
+                "identical_images_across_splits": [[case.get("series", "") for case in group] for group in self.duplicates],
                 "refused": [{"where": refusal.where, "reason": refusal.reason} for refusal in refused],
                 **{
                     name: {

@@ -9,7 +9,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..data import Case
+from ..data import Case, CaseList
 from ..files import write_csv, write_json
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
@@ -32,6 +32,7 @@ class WriteResults:
     Args:
         detector: the detector with its calibration.
         cases: the cases that were scored.
+        found: everything that was found in the data folder, for the counts.
         output_dir: folder for the files.
         false_alarm_rate: rate of the threshold; default: 0.05 or the smallest that the calibration can promise.
 
@@ -39,8 +40,15 @@ class WriteResults:
         CalibrationError: at construction, when the rate is smaller than the held-out normal patients can promise.
     """
 
-    def __init__(self, detector: AnomalyDetector, cases: Sequence[Case], output_dir: str | Path, false_alarm_rate: float | None = None):
-        self.detector, self.cases, self.output_dir, self.rate = detector, cases, Path(output_dir), false_alarm_rate
+    def __init__(
+        self,
+        detector: AnomalyDetector,
+        found: CaseList,
+        cases: Sequence[Case],
+        output_dir: str | Path,
+        false_alarm_rate: float | None = None,
+    ):
+        self.detector, self.cases, self.found, self.output_dir, self.rate = detector, cases, found, Path(output_dir), false_alarm_rate
         calibration = detector.calibration or {}
         self.of_images = Calibration.from_dict(calibration["image"]) if "image" in calibration else None
         self.of_patients = Calibration.from_dict(calibration["patient"]) if "patient" in calibration else None
@@ -74,8 +82,15 @@ class WriteResults:
             self.output_dir / "metrics.json",
             {
                 "metrics": metrics,
-                "counts": {"slices_scored": len(slices), "empty_slices": self.collector.n_empty, "patients": len(patients)},
-                "refused": [{"where": refusal.where, "reason": refusal.reason} for refusal in self.collector.refused],
+                "counts": {
+                    "files_found": self.found.found,
+                    "slices_scored": len(slices),
+                    "empty_slices": self.collector.n_empty,
+                    "patients": len(patients),
+                },
+                "refused": [
+                    {"where": refusal.where, "reason": refusal.reason} for refusal in (*self.found.refused, *self.collector.refused)
+                ],
                 "rule": {
                     "maps": list(self.detector.anomaly_map.maps),
                     "pooling": self.detector.pooling.rule,

@@ -104,7 +104,8 @@ def test_inference_writes_scores_and_one_picture_per_image(trained, folder, tmp_
     table = rows(tmp_path / "out" / "images.csv")
     assert len(table) == 2 and all(row["label"] == "" and row["p_value"] for row in table)
     assert len(list((tmp_path / "out" / "heatmaps").glob("*.png"))) == 2
-    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["refused"]) <= 1
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(found["refused"]) == 1 and "broken.png" in str(found["refused"]) and found["counts"]["files_found"] == 3
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(trained, folder, tmp_path):
@@ -230,6 +231,37 @@ def test_a_model_that_is_not_there_ends_in_a_sentence(folder, tmp_path):
     with pytest.raises(Exception) as caught:
         run("inference", dataset_dir=str(folder), model=str(tmp_path / "model.pt"), output_dir=str(tmp_path))
     assert "train first" in str(cause(caught.value, CheckpointError))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_images_with_the_real_teacher_from_training_to_heat_maps(shared, tmp_path):
+    weights = str(shared / "weights" / "resnet18_imagenet_stages1to3.pth")
+    data = str(shared / "data" / "busi")
+    run(
+        "train", dataset_dir=data, output_dir=str(tmp_path / "out"), **{**SMALL, "teacher_weights": weights, "epochs": 4, "image_size": 128}
+    )
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert not record["teacher"]["untrained"] and record["data"]["train"]["slices"] + record["data"]["calibration"]["slices"] == 30
+    metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())["metrics"]
+    assert metrics["image"]["n_normal"] == 15 and metrics["image"]["n_abnormal"] == 40
+    assert metrics["image"]["auroc"] > 0.55 and metrics["pixel"]["auroc"] > 0.5
+    run(
+        "inference",
+        dataset_dir=str(shared / "data" / "busi" / "test" / "benign"),
+        model=str(tmp_path / "out" / "model.pt"),
+        output_dir=str(tmp_path / "new"),
+    )
+    assert len(list((tmp_path / "new" / "heatmaps").iterdir())) == 20
+
+
+@pytest.mark.real
+def test_identical_images_across_the_split_are_in_the_record(shared, tmp_path):
+    flow = workflow(
+        "train", dataset_dir=str(shared / "data" / "brain_mri"), output_dir=str(tmp_path), **{**SMALL, "image_size": 32, "epochs": 1}
+    )
+    flow.parser.parse()
+    assert len(flow.parser.get_parsed_content("duplicates")) >= 3
 
 
 @pytest.mark.slow

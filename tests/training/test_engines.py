@@ -29,7 +29,7 @@ class Slices(torch.utils.data.Dataset):
     def __init__(self, n: int, refused: tuple[int, ...] = (), empty: tuple[int, ...] = ()):
         self.images = torch.rand(n, 3, 64, 64, generator=torch.Generator().manual_seed(n))
         self.refused, self.empty = refused, empty
-        self.cases = [{"patient": f"p{k // 2}", "series": f"s{k}", "label": k % 2} for k in range(n)]
+        self.cases = [{"patient": f"p{k // 2}", "series": f"s{k}", "image": f"{k}.png", "label": k % 2} for k in range(n)]
 
     def __len__(self):
         return len(self.images)
@@ -107,7 +107,7 @@ def test_batches_and_single_images_give_the_same_scores():
 def test_refused_and_empty_slices_are_counted_and_never_scored():
     collector = score(Slices(6, refused=(1,), empty=(2, 3)), tiny_detector().eval())
     assert [row.case for row in collector.slices] == [0, 4, 5]
-    assert collector.n_empty == 2 and [(r.where, r.reason) for r in collector.refused] == [("s1", "unreadable")]
+    assert collector.n_empty == 2 and [(r.where, r.reason) for r in collector.refused] == [("s1 (1.png)", "unreadable")]
     assert all(np.isfinite(row.score) for row in collector.slices)
 
 
