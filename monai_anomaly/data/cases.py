@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "safe_name", "unique_names"]
+__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "slug", "unique_names"]
 
 LONGEST_NAME = 100
 
@@ -123,11 +123,11 @@ def pseudonym(prefix: str, identifier: str) -> str:
     return f"{prefix}-{hashlib.sha256(identifier.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def safe_name(name: str) -> str:
+def slug(name: str) -> str:
     """A name of letters, digits, ``.``, ``-`` and ``_`` that can be a file name anywhere; long ones are cut and end in a hash.
 
     Example:
-        >>> safe_name("test/good/no 96"), safe_name("../../etc/passwd")
+        >>> slug("test/good/no 96"), slug("../../etc/passwd")
         ('test_good_no_96', 'etc_passwd')
     """
     safe = re.sub(r"[^\w.-]+", "_", name).strip("._-") or pseudonym("case", name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
-from .cases import Case, CaseList, Refusal, safe_name, unique_names
+from ..files import write_json
+from .cases import Case, CaseList, Refusal, slug, unique_names
 from .formats import file_format, reason, walk
 from .reader import volume_shape
 from .sources import Source, gather, without_suffix
@@ -113,20 +113,7 @@ def write_datalist(path: str | os.PathLike[str], cases: Iterable[Case]) -> Path:
         if "mask" in case:
             entry["mask"] = short(case["mask"])
         sections["training" if entry.pop("split", "test") == "train" else "testing"].append(entry)
-    scratch = None
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            scratch = file.name
-            json.dump(sections, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        os.replace(scratch, path)
-    except OSError as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        raise DataError(
-            f"The datalist could not be written to {path} ({reason(error)}); expected a writable folder: name another."
-        ) from error
-    return path
+    return write_json(path, sections)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -224,10 +211,10 @@ def _named(known: list[tuple[Source, Case]], path: Path) -> list[Case]:
     if len(set(given)) < len(given):
         twice = next(name for name in given if given.count(name) > 1)
         raise DataError(
-            f"The series name {safe_name(twice)} occurs {given.count(twice)} times in {path}; expected a name of its own for each case."
+            f"The series name {slug(twice)} occurs {given.count(twice)} times in {path}; expected a name of its own for each case."
         )
-    names = unique_names(safe_name(case.get("series", source.series)) for source, case in known)
+    names = unique_names(slug(case.get("series", source.series)) for source, case in known)
     return [
-        {**case, "image": source.image, "patient": safe_name(case.get("patient", source.patient)), "series": name}
+        {**case, "image": source.image, "patient": slug(case.get("patient", source.patient)), "series": name}
         for (source, case), name in zip(known, names, strict=True)
     ]

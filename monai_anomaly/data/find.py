@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError
-from .cases import Case, CaseList, Refusal, safe_name, unique_names
+from .cases import Case, CaseList, Refusal, slug, unique_names
 from .datalist import read_datalist
 from .formats import is_side_file, walk
 from .sources import Source, gather, log_refused, relative, without_suffix
@@ -136,7 +136,7 @@ def _report_masks(cases: list[Case], masks: dict[str, Path]) -> None:
 def _named(entries: Iterable[tuple[Source, Case]]) -> list[Case]:
     """Cases with unique series names; an image file's patient is called like it."""
     pairs = list(entries)
-    names = unique_names(safe_name(source.series) for source, _ in pairs)
+    names = unique_names(slug(source.series) for source, _ in pairs)
     return [
         {"image": source.image, "patient": name if isinstance(source.image, str) else source.patient, "series": name, **known}
         for (source, known), name in zip(pairs, names, strict=True)

@@ -136,5 +136,6 @@ def test_round_trip(folder):
 
 
 def test_cannot_be_written(folder):
+    (folder / "file").write_text("not a folder")
     with pytest.raises(DataError, match="could not be written"):
-        write_datalist(folder / "no/such/folder.json", [])
+        write_datalist(folder / "file" / "datalist.json", [])

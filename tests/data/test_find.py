@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from monai_anomaly.data import find_cases
-from monai_anomaly.data.cases import case_files, safe_name, unique_names
+from monai_anomaly.data.cases import case_files, slug, unique_names
 from monai_anomaly.errors import DataError
 
 
@@ -176,8 +176,8 @@ def test_a_link_that_leads_back(tmp_path):
 
 
 def test_names():
-    assert safe_name("..") != "" and "/" not in safe_name("../../x") and len(safe_name("x" * 500)) <= 100
-    assert safe_name("x" * 500) != safe_name("x" * 499 + "y")
+    assert slug("..") != "" and "/" not in slug("../../x") and len(slug("x" * 500)) <= 100
+    assert slug("x" * 500) != slug("x" * 499 + "y")
     assert unique_names(["a", "a-2", "a"]) == ["a", "a-2", "a-3"]
 
 
