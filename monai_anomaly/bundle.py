@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from .data import CaseList, builtin_study, is_builtin_study
-from .errors import AnomalyError, DataError
+from .data import Case, CaseList, builtin_study, is_builtin_study
+from .errors import AnomalyError, CalibrationError, DataError
+from .scoring import Calibration
 
-__all__ = ["announce", "begin", "builtin_study", "evaluate_trained", "root", "test_cases", "weights_fallback"]
+__all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "root", "test_cases", "weights_fallback"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,28 @@ def announce(settings: dict[str, Any], device: torch.device) -> None:
         logger.info("Data: the built-in, made-up head CT study at %s; name your own with --dataset_dir.", settings["dataset_dir"])
 
 
-def test_cases(cases: CaseList) -> list[Any]:
+def check_rate(rate: float | None, held_out: Sequence[Case]) -> None:
+    """Refuse, before the training and not after it, a false-alarm rate that the held-out patients cannot promise.
+
+    Args:
+        rate: the rate asked for, or ``None``.
+        held_out: the cases kept for calibration.
+
+    Raises:
+        CalibrationError: there are too few held-out patients, or none.
+    """
+    if rate is None:
+        return
+    patients = {case.get("patient", case["series"]) for case in held_out}
+    if not patients:
+        raise CalibrationError(
+            f"A false-alarm rate of {rate:g} was asked for, but no patients are held out: set calibration_fraction above 0."
+        )
+    # The scores themselves do not matter: their number decides what can be promised.
+    Calibration([0.0] * len(patients)).threshold(rate)
+
+
+def test_cases(cases: CaseList) -> list[Case]:
     """The cases to score.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, OptionError
 from .features import Features
 
 __all__ = ["AnomalyDetector"]
@@ -28,6 +28,9 @@ class AnomalyDetector(nn.Module):
         anomaly_map: module from ``(Features, (H, W))`` to the map ``(B, 1, H, W)``; see :class:`monai_anomaly.scoring.AnomalyMap`.
         pooling: rule from the pixels of a map to the image's score; see :class:`monai_anomaly.scoring.Pooling`.
         preprocessing: plain data that inference needs to prepare images as training did, such as ``{"image_size": 256, "ct_window": "brain"}``.
+
+    Raises:
+        OptionError: an ``image_size`` that is no multiple of 32.
 
     Attributes:
         calibration: plain data of the held-out normal scores and the colour scale, ``None`` before calibration.
@@ -50,6 +53,9 @@ class AnomalyDetector(nn.Module):
         preprocessing: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        size = dict(preprocessing or {}).get("image_size", 32)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 32 or size % 32:
+            raise OptionError(f"image_size is {size!r}; expected a multiple of 32 pixels, so that every level halves evenly.")
         self.system: Any = system.to(memory_format=torch.channels_last)
         self.anomaly_map: Any = anomaly_map
         self.pooling: Any = pooling

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 from support.tiny import write_image_folder
 
-from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, WeightsError
+from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
 from monai_anomaly.networks import Teacher
 from monai_anomaly.training import load_detector
 
@@ -203,6 +203,18 @@ def test_a_rate_that_cannot_be_promised_is_refused(folder, trained, tmp_path):
     with pytest.raises(Exception) as caught:
         run("evaluate", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path), false_alarm_rate=0.01)
     assert cause(caught.value, CalibrationError)
+
+
+def test_a_rate_that_cannot_be_promised_is_refused_before_the_training(folder, tmp_path):
+    with pytest.raises(Exception) as caught:
+        run("train", dataset_dir=str(folder), output_dir=str(tmp_path), false_alarm_rate=0.01, **SMALL)
+    assert "2 normal calibration scores" in str(cause(caught.value, CalibrationError)) and not list(tmp_path.iterdir())
+
+
+def test_an_image_size_that_does_not_halve_is_refused(folder, tmp_path):
+    with pytest.raises(Exception) as caught:
+        run("train", dataset_dir=str(folder), output_dir=str(tmp_path), **{**SMALL, "image_size": 100})
+    assert "multiple of 32" in str(cause(caught.value, OptionError))
 
 
 def test_another_map_rule_at_evaluation(folder, trained, tmp_path):
