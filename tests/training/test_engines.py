@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from sklearn.metrics import average_precision_score, roc_auc_score
 from support.tiny import tiny_detector
 
@@ -13,6 +13,7 @@ from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
 from monai_anomaly.scoring import Calibration, Pooling
 from monai_anomaly.training import (
     AnomalyEvaluator,
+    CalibrateDetector,
     DistillationTrainer,
     EpochSeed,
     PixelMetrics,
@@ -141,3 +142,25 @@ def test_score_metrics_against_hand_counts():
     # Rate 0.5 of 3 scores: flagged above the second highest, 0.2: both abnormal and one of two normal cases.
     assert (result["threshold"], result["sensitivity"], result["specificity"]) == (0.2, 1.0, 0.5)
     assert "auroc" not in score_metrics(rows[:2], None, None)
+    # A score that equals the threshold has a p-value above the rate: it is not flagged.
+    assert score_metrics([SliceScore(0, 0, 1, 0.2, 0.0)], Calibration([0.05, 0.2, 0.3]), rate=0.5)["sensitivity"] == 0.0
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_calibration_keeps_scores_and_one_colour_scale(held_out):
+    detector, dataset = tiny_detector().eval(), Slices(6, empty=(5,))
+    evaluator = AnomalyEvaluator(torch.device("cpu"), torch.utils.data.DataLoader(dataset, batch_size=4), detector)
+    engine = Engine(lambda engine, batch: None)
+    CalibrateDetector(evaluator, dataset.cases, detector, held_out, "mean").attach(engine)
+    for _ in range(2):  # the second run starts anew
+        engine.run([0])
+    with torch.no_grad():
+        flat = detector(dataset.images[:5]).flatten(1)
+    low, hot = flat.median(dim=1).values.mean().item(), np.quantile(flat.amax(1).numpy(), 0.95)
+    np.testing.assert_allclose(detector.colour_range, (low, low + 2 * (hot - low)), rtol=1e-5)
+    assert set(detector.calibration) == {"colour_range", "series_pooling"} | ({"image", "patient"} if held_out else set())
+    if held_out:
+        scores = flat.amax(1).numpy()
+        np.testing.assert_allclose(detector.calibration["image"]["scores"], np.sort(scores), rtol=1e-5)
+        expected = np.sort([scores[:2].mean(), scores[2:4].mean(), scores[4]])
+        np.testing.assert_allclose(detector.calibration["patient"]["scores"], expected, rtol=1e-5)
