@@ -10,6 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ..data import Case, CaseList
+from ..errors import CalibrationError
 from ..files import write_csv, write_json
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
@@ -37,7 +38,7 @@ class WriteResults:
         false_alarm_rate: rate of the threshold; default: 0.05 or the smallest that the calibration can promise.
 
     Raises:
-        CalibrationError: at construction, when the rate is smaller than the held-out normal patients can promise.
+        CalibrationError: at construction, when the held-out normal patients cannot promise the rate, or there were none.
     """
 
     def __init__(
@@ -53,7 +54,12 @@ class WriteResults:
         self.of_images = Calibration.from_dict(calibration["image"]) if "image" in calibration else None
         self.of_patients = Calibration.from_dict(calibration["patient"]) if "patient" in calibration else None
         self.series_pooling = Pooling(calibration.get("series_pooling", "max"))
-        if false_alarm_rate is not None and self.of_patients is not None:
+        if false_alarm_rate is not None:
+            if self.of_patients is None:
+                raise CalibrationError(
+                    f"A false-alarm rate of {false_alarm_rate:g} was asked for, but the model is not calibrated for this rule of maps and pooling: "
+                    "train with calibration_fraction above 0 and score with the training's rule, or leave the rate out."
+                )
             self.of_patients.threshold(false_alarm_rate)
         self.collector = ScoreCollector(cases)
         self.pixels = PixelMetrics()

@@ -199,9 +199,10 @@ def test_without_calibration_there_is_no_threshold_and_the_log_says_so(folder, t
     assert json.loads((tmp_path / "run.json").read_text())["data"]["train"]["slices"] == 12
 
 
-def test_a_rate_that_cannot_be_promised_is_refused(folder, trained, tmp_path):
+@pytest.mark.parametrize("flags", [{"false_alarm_rate": 0.01}, {"false_alarm_rate": 0.4, "pooling": "mean"}])
+def test_a_rate_that_cannot_be_promised_is_refused(folder, trained, tmp_path, flags):
     with pytest.raises(Exception) as caught:
-        run("evaluate", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path), false_alarm_rate=0.01)
+        run("evaluate", dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path), **flags)
     assert cause(caught.value, CalibrationError)
 
 
