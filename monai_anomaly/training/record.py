@@ -112,8 +112,9 @@ class RunRecord:
             },
             "epochs": [],
         }
+        # A model is handed on: the folders of the machine that trained it stay out of it.
         self.detector.provenance = {
-            "settings": self.settings,
+            "settings": {name: _last_part(value) for name, value in self.settings.items()},
             "versions": self.record["versions"],
             "data_fingerprint": self.record["data"]["fingerprint"],
         }
@@ -139,6 +140,10 @@ class RunRecord:
     def _finish(self, status: str) -> None:
         self.record |= {"status": status, "wall_time_s": round(time.monotonic() - self._started, 1)}
         write_json(self.path, self.record)
+
+
+def _last_part(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else value
 
 
 def _device(device: torch.device) -> str:

@@ -73,6 +73,8 @@ def test_training_leaves_model_record_curves_and_evaluation(trained, folder):
     assert record["data"]["train"]["slices"] == 10 and record["data"]["calibration"]["slices"] == 2
     assert record["data"]["files_found"] == 20 and record["data"]["refused"] == [] and record["versions"]["torch"] == torch.__version__
     assert any(path.name.startswith("events") for path in (trained / "tensorboard").iterdir())
+    assert record["settings"]["dataset_dir"] == str(folder)
+    assert load_detector(trained / "model.pt").provenance["settings"]["dataset_dir"] == folder.name  # a model tells no paths
     metrics = json.loads((trained / "evaluation" / "metrics.json").read_text())
     assert set(metrics["metrics"]) == {"image", "pixel"} and metrics["provenance"]["data_fingerprint"] == record["data"]["fingerprint"]
     assert metrics["metrics"]["image"]["false_alarm_rate"] == pytest.approx(1 / 3)
