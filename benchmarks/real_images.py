@@ -38,7 +38,7 @@ def results(data: Path, out: Path, name: str, teacher: str, seed: int, epochs: i
     folder = out / name / Path(teacher).stem / f"seed{seed}"
     if not (folder / "evaluation" / "metrics.json").is_file():
         bundle("train", dataset_dir=data / name, backbone="resnet18", teacher_weights=teacher, epochs=epochs, seed=seed,
-               calibration_fraction=0, val_interval=epochs, output_dir=folder)  # fmt: skip
+               calibration_fraction=0, val_interval=epochs, refresh_batch_norm=False, output_dir=folder)  # fmt: skip
     place = folder / ("evaluation" if not RULES[rule] else f"evaluation {rule}".replace(" ", "_").replace("%", "pct"))
     if not (place / "metrics.json").is_file():
         bundle("evaluate", dataset_dir=data / name, model=folder / "model.pt", output_dir=place, **RULES[rule])

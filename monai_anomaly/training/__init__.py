@@ -1,5 +1,6 @@
 """Engines and handlers: training, calibration, evaluation, the run record and the model file."""
 
+from .batch_norm import RefreshBatchNorm
 from .calibrating import CalibrateDetector
 from .checkpoint import SaveDetector, load_detector, save_detector
 from .evaluator import AnomalyEvaluator
@@ -20,6 +21,7 @@ __all__ = [
     "PatientScore",
     "PixelMetrics",
     "ProgressBar",
+    "RefreshBatchNorm",
     "RunRecord",
     "SaveDetector",
     "ScoreCollector",

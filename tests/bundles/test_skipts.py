@@ -18,7 +18,7 @@ from support.tiny import write_image_folder
 
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
 from monai_anomaly.networks import Teacher
-from monai_anomaly.training import load_detector
+from monai_anomaly.training import RefreshBatchNorm, load_detector
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "skipts"
@@ -133,6 +133,16 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(trained, fol
         ("lr", 0.5, lambda flow: flow.parser.get_parsed_content("optimizer").param_groups[0]["lr"]),
         ("seed", 9, lambda flow: flow.parser.get_parsed_content("network_def").system.teacher.seed),
         ("num_workers", 1, lambda flow: flow.parser.get_parsed_content("train#dataloader").num_workers),
+        (
+            "refresh_batch_norm",
+            False,
+            lambda flow: any(isinstance(h, RefreshBatchNorm) for h in flow.parser.get_parsed_content("train#handlers")),
+        ),
+        (
+            "refresh_batch_norm",
+            True,
+            lambda flow: any(isinstance(h, RefreshBatchNorm) for h in flow.parser.get_parsed_content("train#handlers")),
+        ),
         ("variant", "reference", lambda flow: flow.parser.get_parsed_content("loss").terms["consistency"].variant),
         ("measure", "mse", lambda flow: flow.parser.get_parsed_content("loss").terms["similarity"].measure),
         ("alpha", 2.0, lambda flow: flow.parser.get_parsed_content("loss").weights["similarity"]),

@@ -17,6 +17,7 @@ from monai_anomaly.training import (
     DistillationTrainer,
     EpochSeed,
     PixelMetrics,
+    RefreshBatchNorm,
     ScoreCollector,
     SliceScore,
     pool_patients,
@@ -75,6 +76,22 @@ def test_same_seed_same_weights_whatever_the_workers():
     assert first == second != third
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert not torch.equal(a.trainable_parameters()[0], c.trainable_parameters()[0])
+
+
+def test_refreshed_batch_statistics_are_those_of_one_pass_and_the_teacher_keeps_its_own():
+    detector, dataset = tiny_detector(), Slices(6)
+    teacher = {key: value.clone() for key, value in detector.system.teacher.state_dict().items()}
+    engine = Engine(lambda engine, batch: None)
+    engine.state.device = torch.device("cpu")
+    RefreshBatchNorm(detector, torch.utils.data.DataLoader(dataset, batch_size=3)).attach(engine)
+    norm = detector.system.student.D3[0].bn1
+    inputs = []
+    norm.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()))
+    engine.run([0])
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0))
+    assert len(inputs) == 2 and norm.momentum == 0.1
+    assert all(torch.equal(value, teacher[key]) for key, value in detector.system.teacher.state_dict().items())
 
 
 def test_the_epoch_seed_does_not_depend_on_what_was_drawn_before():
