@@ -40,13 +40,14 @@ class RefreshBatchNorm:
         """Measure the statistics."""
         self.network.train()
         # The teacher's layers stay in evaluation mode: those in training mode are the student's.
+        device = next(self.network.parameters()).device
         norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm) and module.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # type: ignore[assignment]  # the plain mean over all batches
+            norm.momentum = None  # the plain mean over all batches
         for batch in self.data_loader:
-            self.network(batch["image"].to(engine.state.device))
+            self.network(batch["image"].to(device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         logger.info("Measured the student's batch statistics anew with the final weights (%d layers).", len(norms))
