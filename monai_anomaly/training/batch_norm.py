@@ -39,8 +39,8 @@ class RefreshBatchNorm:
     def __call__(self, engine: Engine) -> None:
         """Measure the statistics."""
         self.network.train()
-        # The teacher's layers stay in evaluation mode: those in training mode are the student's.
         device = next(self.network.parameters()).device
+        # The teacher's layers stay in evaluation mode: those in training mode are the student's.
         norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm) and module.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
