@@ -5,6 +5,8 @@ Import it in a config as ``$import monai_anomaly.bundle as mab``.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import sys
 import warnings
@@ -13,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import monai.bundle
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .data import Case, CaseList, builtin_study, is_builtin_study
-from .errors import AnomalyError, CalibrationError, DataError
+from .errors import AnomalyError, CalibrationError, DataError, OptionError
 from .scoring import Calibration
 
 __all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "root", "test_cases", "weights_fallback"]
@@ -41,6 +44,27 @@ def begin() -> None:
         "ignore", message="NvImgCodecPydicomReader"
     )  # an optional GPU decoder that LoadImage looks for and nobody asked for
     sys.excepthook = _report
+    _refuse_unknown_flags(sys.argv)
+
+
+def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    """MONAI adds a flag that the config does not have, silently; a mistyped one would then change nothing."""
+    given = {}
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            given[name.replace("::", "#").split("#")[0]] = value or following
+    config = given.get("config_file", "")
+    if not config.endswith(".json") or config.startswith("["):
+        return  # not a run of one of our configs on the command line
+    known = {*ConfigParser.load_config_file(config), *inspect.signature(monai.bundle.run).parameters}
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise OptionError(
+                f"{Path(config).name} has no flag --{name}"
+                + (f"; did you mean --{near[0]}?" if near else "; its flags stand in docs/README.md.")
+            )
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -65,6 +89,7 @@ def announce(settings: dict[str, Any], device: torch.device) -> None:
         settings: the bundle's flags with the values in use.
         device: where it trains.
     """
+    device = torch.device(device)
     if device.type == "cuda":
         profile, why = "the paper's recipe", f"a GPU is there ({torch.cuda.get_device_name(device)})"
     else:

@@ -151,6 +151,8 @@ class SliceDataset(Dataset[Sample]):
         stack = self._blank(0)
         stack["image"] = image.permute(3, 0, 1, 2).float().contiguous()
         stack["empty"] = _plain(out["empty"]).bool().reshape(n) if "empty" in out else torch.zeros(n, dtype=torch.bool)
+        stack["affine"] = torch.eye(4, dtype=torch.float64).repeat(n, 1, 1)
+        stack["source_shape"] = torch.full((n, 2), side)
         meta = getattr(out["image"], "meta", {})
         if MetaKeys.ORIGINAL_AFFINE in meta:
             stack["affine"] = torch.as_tensor(meta[MetaKeys.ORIGINAL_AFFINE], dtype=torch.float64).repeat(n, 1, 1)
@@ -168,6 +170,10 @@ class SliceDataset(Dataset[Sample]):
             stack["mask"] = mask.permute(3, 0, 1, 2).to(torch.uint8).contiguous()
             # A lesion smaller than a pixel of the resized slice is still a lesion: ask the mask as it was before.
             marked = _plain(out["mask_any"]) if "mask_any" in out else stack["mask"].flatten(1).any(dim=1)
+            if label == 1 and not marked.any():
+                raise DataError(
+                    "The case has label 1 (abnormal) and a mask without a marked pixel; expected them to agree: correct one of them."
+                )
             if label == 0 and marked.any():
                 raise DataError("The case has label 0 (normal) and a mask with marked pixels; expected them to agree: correct one of them.")
             stack["label"] = marked.reshape(n).long()

@@ -83,7 +83,7 @@ class AnomalyDetector(nn.Module):
     @property
     def colour_range(self) -> tuple[float, float]:
         """The one fixed colour scale of this model's heat maps, in map units; before calibration the range of a sum of cosine distances."""
-        if self.calibration is None:
+        if self.calibration is None or "colour_range" not in self.calibration:
             return 0.0, float(len(self.anomaly_map.maps))
         low, high = self.calibration["colour_range"]
         return float(low), float(high)

@@ -97,7 +97,7 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.train(False)
         self._folded: list[nn.Module] = []
-        self.register_load_state_dict_post_hook(lambda module, keys: module._folded.clear())
+        self.register_load_state_dict_post_hook(_forget_folded)
 
     def _obtain(self, weights: str, fallback: str | None) -> TeacherWeights:
         if weights == RANDOM:
@@ -145,6 +145,11 @@ class Teacher(nn.Module):
             x = net.get_submodule(f"layer{stage}")(x)
             features.append(x)
         return tuple(features)
+
+
+def _forget_folded(teacher: Teacher, keys: Any) -> None:
+    """Weights have changed; a named function, so that a teacher can be pickled for spawned workers."""
+    teacher._folded.clear()
 
 
 def _fold_batch_norm(backbone: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ __all__ = ["TensorBoardMaps"]
 
 
 class TensorBoardMaps:
-    """Handler: images and maps of the first slices of each validation, and the mean score of its last batch.
+    """Handler: images and maps of the first slices of each validation, and the mean score of its first batch.
 
     MONAI's own image handler asks for a label image, which normal scans do not have. Maps are divided by ``full_scale``, the same for all epochs.
 

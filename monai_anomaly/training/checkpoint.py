@@ -93,6 +93,8 @@ def _build(path: Path, description: dict[str, Any]) -> AnomalyDetector:
 
 
 def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str | None) -> AnomalyDetector:
+    maps = None if maps is None or tuple(maps) == detector.anomaly_map.maps else maps
+    pooling = None if pooling == detector.pooling.rule else pooling
     if maps is not None:
         detector.anomaly_map = AnomalyMap(maps, detector.anomaly_map.sigma_px)
     if pooling is not None:
@@ -101,7 +103,8 @@ def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str
         logger.warning(
             "Another map rule than the training's is asked for: its calibration does not apply, so there is no threshold and no p-value."
         )
-        detector.calibration = None
+        kept = ("series_pooling",) if maps is not None else ("series_pooling", "colour_range")
+        detector.calibration = {key: detector.calibration[key] for key in kept}
     return detector
 
 

@@ -78,7 +78,7 @@ class RunRecord:
         self._started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer, before the handler that saves the model."""
+        """Register with the trainer, behind the handler that saves the model: a run is complete when its model is on disk."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iterate)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
@@ -99,7 +99,7 @@ class RunRecord:
                 "fingerprint": fingerprint(self.cases.cases),
                 "files_found": self.cases.found,
                 "identical_images_across_splits": [[case.get("series", "") for case in group] for group in self.duplicates],
-                "refused": [{"where": refusal.where, "reason": refusal.reason} for refusal in refused],
+                "refused": [refusal._asdict() for refusal in refused],
                 **{
                     name: {
                         "cases": len(dataset.cases),
@@ -117,6 +117,7 @@ class RunRecord:
             "settings": {name: _last_part(value) for name, value in self.settings.items()},
             "versions": self.record["versions"],
             "data_fingerprint": self.record["data"]["fingerprint"],
+            "epochs": engine.state.max_epochs,
         }
         write_json(self.path, self.record)
 
@@ -131,7 +132,6 @@ class RunRecord:
 
     def _complete(self, engine: Engine) -> None:
         self._finish("completed")
-        self.detector.provenance["epochs"] = engine.state.epoch
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._finish(f"ended by {type(error).__name__}")

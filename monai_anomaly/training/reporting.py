@@ -81,8 +81,8 @@ class WriteResults:
         if pixel:
             metrics["pixel"] = pixel
         engine.state.metrics.update({f"{unit}_{name}": value for unit, group in metrics.items() for name, value in group.items()})
-        write_csv(self.output_dir / "images.csv", [self._image_row(row, metrics["image"]) for row in slices])
-        write_csv(self.output_dir / "patients.csv", [self._patient_row(row, metrics.get("patient", metrics["image"])) for row in patients])
+        write_csv(self.output_dir / "images.csv", [self._image_row(row) for row in slices])
+        write_csv(self.output_dir / "patients.csv", [self._patient_row(row) for row in patients])
         teacher = self.detector.system.teacher
         write_json(
             self.output_dir / "metrics.json",
@@ -94,9 +94,7 @@ class WriteResults:
                     "empty_slices": self.collector.n_empty,
                     "patients": len(patients),
                 },
-                "refused": [
-                    {"where": refusal.where, "reason": refusal.reason} for refusal in (*self.found.refused, *self.collector.refused)
-                ],
+                "refused": [refusal._asdict() for refusal in (*self.found.refused, *self.collector.refused)],
                 "rule": {
                     "maps": list(self.detector.anomaly_map.maps),
                     "pooling": self.detector.pooling.rule,
@@ -109,18 +107,18 @@ class WriteResults:
         )
         self._log(metrics, len(slices), len(patients))
 
-    def _image_row(self, row: SliceScore, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _image_row(self, row: SliceScore) -> dict[str, Any]:
         case = self.cases[row.case]
         return {
             "patient": case.get("patient", ""), "series": case.get("series", ""), "slice": row.slice_index, "group": case.get("group", ""),
-            **_decision(row, self.of_images, metrics),
+            **_decision(row, self.of_images, self.rate),
         }  # fmt: skip
 
-    def _patient_row(self, row: PatientScore, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _patient_row(self, row: PatientScore) -> dict[str, Any]:
         worst = self.cases[row.worst.case]
         return {
             "patient": row.patient, "group": worst.get("group", ""), "slices": row.n_slices,
-            "highest_series": worst.get("series", ""), "highest_slice": row.worst.slice_index, **_decision(row, self.of_patients, metrics),
+            "highest_series": worst.get("series", ""), "highest_slice": row.worst.slice_index, **_decision(row, self.of_patients, self.rate),
         }  # fmt: skip
 
     def _log(self, metrics: dict[str, Any], n_slices: int, n_patients: int) -> None:
@@ -143,8 +141,12 @@ class WriteResults:
         logger.info("Scores and metrics: %s", self.output_dir)
 
 
-def _decision(row: SliceScore | PatientScore, calibration: Calibration | None, metrics: dict[str, Any]) -> dict[str, Any]:
+def _decision(row: SliceScore | PatientScore, calibration: Calibration | None, rate: float | None) -> dict[str, Any]:
+    """Score, p-value and decision by the calibration of this very unit, image or patient."""
     cells: dict[str, Any] = {"label": row.label if row.label >= 0 else "", "score": row.score, "p_value": "", "flagged": ""}
     if calibration is not None:
-        cells |= {"p_value": float(calibration.p_value([row.score])[0]), "flagged": int(row.score > metrics["threshold"])}
+        cells |= {
+            "p_value": float(calibration.p_value([row.score])[0]),
+            "flagged": int(row.score > calibration.threshold(calibration.default_rate if rate is None else rate)),
+        }
     return cells

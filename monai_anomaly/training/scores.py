@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ..data import Case, Refusal, case_name
+from ..data import Case, Refusal, case_files, case_name
 from ..scoring import Pooling
 
 __all__ = ["PatientScore", "ScoreCollector", "SliceScore", "pool_patients"]
@@ -66,7 +66,7 @@ class ScoreCollector:
     @property
     def refused(self) -> list[Refusal]:
         """Cases that could not be read."""
-        return [Refusal(case_name(self.cases[case]), reason) for case, reason in self._refused.items()]
+        return [Refusal(case_name(self.cases[case]), reason, len(case_files(self.cases[case]))) for case, reason in self._refused.items()]
 
     def _add(self, engine: Engine) -> None:
         output: dict[str, Any] = engine.state.output  # type: ignore[assignment]

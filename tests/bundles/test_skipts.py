@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -327,9 +328,12 @@ def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_the_literal_line_works_from_the_root_and_beats_the_baseline(tmp_path, monkeypatch):
+def test_the_literal_line_works_from_the_root_and_beats_the_baseline(tmp_path, request):
     """Word for word, without an argument, without weights at hand: the built-in study, the CPU profile where there is no GPU."""
-    output = BUNDLE / "models"
+    output, aside = BUNDLE / "models", tmp_path / "models"
+    if output.exists():  # somebody's own model
+        shutil.move(output, aside)
+        request.addfinalizer(lambda: (shutil.rmtree(output), shutil.move(aside, output)))
     done = subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/skipts/train.json"],
         cwd=ROOT,
@@ -343,6 +347,23 @@ def test_the_literal_line_works_from_the_root_and_beats_the_baseline(tmp_path, m
     image = json.loads((output / "evaluation" / "metrics.json").read_text())["metrics"]["image"]
     assert f"{image['auroc']:.4f}" in done.stdout and f"{image['baseline_mean_intensity_auroc']:.4f}" in done.stdout
     assert image["auroc"] > image["baseline_mean_intensity_auroc"] + 0.1
+
+
+@pytest.mark.slow
+def test_a_mistyped_flag_is_refused(tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(BUNDLE / "train.json"), "--epochz", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "did you mean --epochs?" in done.stdout
+
+
+def test_a_run_that_fails_says_so_in_its_record(folder, tmp_path, monkeypatch):
+    def fail(self, engine):
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr("monai_anomaly.training.SaveDetector.__call__", fail)
+    with pytest.raises(Exception, match=r".*"):
+        run("train", dataset_dir=str(folder), output_dir=str(tmp_path), **SMALL)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "ended by DataError"
 
 
 @pytest.mark.slow

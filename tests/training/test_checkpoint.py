@@ -58,8 +58,13 @@ def test_another_rule_drops_the_calibration_and_says_so(saved, caplog):
     _, path = saved
     loaded = load_detector(path, maps=[3], pooling="mean")
     assert loaded.anomaly_map.maps == (3,) and loaded.pooling.rule == "mean"
-    assert loaded.calibration is None and "does not apply" in caplog.text
+    assert loaded.calibration == {"series_pooling": "max"} and "does not apply" in caplog.text
     assert loaded.colour_range == (0.0, 1.0)
+
+
+def test_the_trainings_own_rule_keeps_the_calibration(saved):
+    assert load_detector(saved[1], maps=[1, 2, 3], pooling="max").calibration == saved[0].calibration
+    assert load_detector(saved[1], pooling="mean").colour_range == (0.1, 0.9)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
