@@ -147,15 +147,16 @@ def _plain(value: Any, where: str, lost: list[str]) -> Any:
     raise DataError(f"{where or 'The value'} is a {type(value).__name__}, which JSON cannot hold; expected plain types: convert it first.")
 
 
-def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    r"""Write a table, whole, UTF-8, comma-separated, one header line; without rows the file is empty.
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Path:
+    r"""Write a table, whole, UTF-8, comma-separated, one header line.
 
     ``None`` becomes an empty cell, numbers are written in full. Text that a spreadsheet would run as a formula (first character ``=``, ``+``, ``-``, ``@``,
     tab or carriage return) gets a ``'`` in front; numbers stay numbers. Line ends within text become ``\n``.
 
     Args:
         path: the file.
-        rows: the first row's keys are the columns; all rows have the same keys.
+        rows: all have the same keys.
+        columns: names of the columns; default: the keys of the first row (a table without rows is then an empty file).
 
     Returns:
         The path.
@@ -163,16 +164,14 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     Raises:
         DataError: rows with different columns, or the file cannot be written.
     """
-    columns = list(rows[0]) if rows else []
+    columns = list(columns or (rows[0] if rows else ()))
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     if columns:
         table.writerow([_harmless(column) for column in columns])
     for number, row in enumerate(rows, start=1):
         if set(row) != set(columns):
-            raise DataError(
-                f"Row {number} of {Path(path).name} has the columns {', '.join(map(str, row))}; expected those of the first row, {', '.join(columns)}."
-            )
+            raise DataError(f"Row {number} of {Path(path).name} has the columns {', '.join(map(str, row))}; expected {', '.join(columns)}.")
         table.writerow([_harmless(row[column]) for column in columns])
     return write_whole(path, text.getvalue().encode("utf-8", "replace"))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..data import Case, CaseList
+from ..data import Case, CaseList, Refusal, log_refused
 from ..errors import CalibrationError
 from ..files import write_csv, write_json
 from ..networks import AnomalyDetector
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class WriteResults:
-    """Handler: when an evaluation is over, write ``images.csv``, ``patients.csv`` and ``metrics.json``, and log the figures.
+    """Handler: when an evaluation is over, write ``images.csv``, ``patients.csv``, ``refused.csv`` and ``metrics.json``, and log the figures.
 
     Metrics are there where labels are; p-values and decisions where the detector is calibrated; pixel metrics where masks are. A "patient" of an
     image folder is one image unless a datalist says otherwise.
@@ -83,6 +83,9 @@ class WriteResults:
         engine.state.metrics.update({f"{unit}_{name}": value for unit, group in metrics.items() for name, value in group.items()})
         write_csv(self.output_dir / "images.csv", [self._image_row(row) for row in slices])
         write_csv(self.output_dir / "patients.csv", [self._patient_row(row) for row in patients])
+        refused = [*self.found.refused, *self.collector.refused]
+        write_csv(self.output_dir / "refused.csv", [refusal._asdict() for refusal in refused], columns=Refusal._fields)
+        log_refused(self.collector.refused)  # those that were refused when found are in the log already
         teacher = self.detector.system.teacher
         write_json(
             self.output_dir / "metrics.json",
@@ -94,7 +97,7 @@ class WriteResults:
                     "empty_slices": self.collector.n_empty,
                     "patients": len(patients),
                 },
-                "refused": [refusal._asdict() for refusal in (*self.found.refused, *self.collector.refused)],
+                "refused": [refusal._asdict() for refusal in refused],
                 "rule": {
                     "maps": list(self.detector.anomaly_map.maps),
                     "pooling": self.detector.pooling.rule,

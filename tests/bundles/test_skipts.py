@@ -109,6 +109,8 @@ def test_inference_writes_scores_and_one_picture_per_image(trained, folder, tmp_
     assert len(list((tmp_path / "out" / "heatmaps").glob("*.png"))) == 2
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(found["refused"]) == 1 and "broken.png" in str(found["refused"]) and found["counts"]["files_found"] == 3
+    (refused,) = rows(tmp_path / "out" / "refused.csv")
+    assert "broken.png" in refused["where"] and refused["reason"] and refused["files"] == "1"
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(trained, folder, tmp_path):
