@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from .empty import MarkEmptySlicesd
 from .imagenet import IMAGENET_MEAN, IMAGENET_STD, to_unit_range
-from .intensity import CT_WINDOWS_HU, ScaleIntensityByModalityd
+from .intensity import PRESETS, ScaleIntensityByModalityd
+from .orient import OrientSlicesd, to_source_grid
 from .resize import ResizeSlicesd
 from .rgb import ToRGBd
+from .windows import CT_WINDOWS_HU
 
 __all__ = [
     "CT_WINDOWS_HU",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "PRESETS",
     "MarkEmptySlicesd",
+    "OrientSlicesd",
     "ResizeSlicesd",
     "ScaleIntensityByModalityd",
     "ToRGBd",
+    "to_source_grid",
     "to_unit_range",
 ]

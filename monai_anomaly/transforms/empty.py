@@ -6,8 +6,9 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
+
+from .tensors import plain, slice_blocks
 
 __all__ = ["MarkEmptySlicesd"]
 
@@ -35,8 +36,10 @@ class MarkEmptySlicesd(MapTransform):
         """Mark the slices of one case."""
         d = dict(data)
         for key in self.key_iterator(d):
-            image = d[key].as_tensor() if isinstance(d[key], MetaTensor) else torch.as_tensor(d[key])
-            darkest = image.amin(dim=(1, 2), keepdim=True)
-            visible = (image > darkest + CONTRAST).any(dim=0)  # in any channel
-            d["empty"] = visible.float().mean(dim=(0, 1)) < SHARE
+            marks = []
+            for block in slice_blocks(plain(d[key])):
+                darkest = block.amin(dim=(1, 2), keepdim=True)
+                visible = (block > darkest + CONTRAST).any(dim=0)  # in any channel
+                marks.append(visible.float().mean(dim=(0, 1)) < SHARE)
+            d["empty"] = torch.cat(marks)
         return d

@@ -11,16 +11,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.transforms.utils import scale_affine
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
-from ..errors import DataError, OptionError
+from ..errors import OptionError
+from .grid import onto_grid
+from .tensors import metadata, plain, slice_blocks
 
 __all__ = ["ResizeSlicesd"]
-
-GRID_TOLERANCE = 0.01
-"""How far, in voxels, a mask's corner may lie from the image's."""
 
 
 class ResizeSlicesd(MapTransform):
@@ -59,67 +57,41 @@ class ResizeSlicesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resize the image and the mask of one case."""
         d = dict(data)
-        grid: tuple[tuple[int, ...], np.ndarray[Any, Any]] | None = None
+        grid: tuple[Any, tuple[int, ...]] | None = None
         for key in self.key_iterator(d):
-            value, affine = _plain(d[key]), _affine(d[key])
+            value, affine = plain(d[key]), d[key].affine if isinstance(d[key], MetaTensor) else np.eye(4)
             if key in self.mask_keys:
-                mask = _binary(value, getattr(d[key], "meta", {}))
+                value = _binary(value, metadata(d[key]))
                 if grid is not None:
-                    mask, affine = _on_grid(mask, affine, *grid)
-                d[f"{key}_any"] = mask.flatten(0, 2).any(dim=0)
-                resized = self._resize(mask.float(), "nearest-exact")
+                    value, affine = onto_grid(value, affine, *grid, names=("mask", "image")), grid[0]
+                d[f"{key}_any"] = torch.cat([block.any(dim=0).any(dim=0).any(dim=0) for block in slice_blocks(value)])
+                resized = self._resize(value, "nearest-exact")
             else:
-                grid = grid or (tuple(value.shape[1:]), affine)
-                resized = self._resize(value.float(), "bilinear")
+                grid = grid or (affine, tuple(value.shape[1:]))
+                resized = self._resize(value, "bilinear")
             if isinstance(d[key], MetaTensor):
                 scale = scale_affine(value.shape[1:], resized.shape[1:], centered=True)
-                resized = MetaTensor(resized, meta={**d[key].meta, "affine": torch.as_tensor(affine @ np.asarray(scale))})
+                resized = MetaTensor(resized, meta={**d[key].meta, "affine": torch.as_tensor(np.asarray(affine) @ np.asarray(scale))})
             d[key] = resized
         return d
 
     def _resize(self, value: Tensor, mode: str) -> Tensor:
+        """Some slices at a time; in memory slice follows slice, the order in which they are taken out again."""
         size = (self.spatial_size, self.spatial_size)
         if tuple(value.shape[1:3]) == size:
-            return value
-        slices = value.permute(3, 0, 1, 2)
-        return F.interpolate(slices, size=size, mode=mode, antialias=mode == "bilinear").permute(1, 2, 3, 0).contiguous()
-
-
-def _plain(value: Any) -> Tensor:
-    return value.as_tensor() if isinstance(value, MetaTensor) else torch.as_tensor(value)
-
-
-def _affine(value: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(value.affine, dtype=float) if isinstance(value, MetaTensor) else np.eye(4)
+            return value.float()
+        resized = torch.empty(value.shape[-1], value.shape[0], *size, device=value.device)
+        blocks = slice_blocks(value)
+        for target, block in zip(resized.split(blocks[0].shape[-1]), blocks, strict=True):
+            slices = block.permute(3, 0, 1, 2).float().contiguous()
+            target.copy_(interpolate(slices, size=size, mode=mode, antialias=mode == "bilinear"))
+        return resized.permute(1, 2, 3, 0)
 
 
 def _binary(mask: Tensor, meta: Mapping[str, Any]) -> Tensor:
     """``(C, H, W, S)`` -> bool ``(1, H, W, S)``."""
-    brightest = mask.amax(dim=0, keepdim=True)
+    brightest = mask if mask.shape[0] == 1 else mask.amax(dim=0, keepdim=True)
     bits8 = np.array_equal(np.asarray(meta.get("value_range", ())).ravel(), (0, 255))
     # JPEG spreads a little grey around every edge, also in a mask where nothing is marked.
     cut = 127 if bits8 and (meta.get("source_format") == "JPEG" or brightest.max() > 127) else 0
     return brightest > cut
-
-
-def _on_grid(
-    mask: Tensor, affine: np.ndarray[Any, Any], shape: tuple[int, ...], image_affine: np.ndarray[Any, Any]
-) -> tuple[Tensor, np.ndarray[Any, Any]]:
-    """Bring a mask to the image's voxel order, and make sure that it then lies on the image's grid."""
-    order = io_orientation(np.linalg.inv(image_affine) @ affine)
-    if np.isnan(order).any():
-        raise DataError(
-            "The axes of the mask cannot be matched with those of the image; expected a mask on the image's grid: export it again."
-        )
-    if not np.array_equal(order, [[0, 1], [1, 1], [2, 1]]):
-        affine = affine @ inv_ornt_aff(order, mask.shape[1:])
-        mask = torch.from_numpy(np.ascontiguousarray(apply_orientation(mask[0].numpy(), order)))[None]
-    if tuple(mask.shape[1:]) != shape:
-        raise DataError(
-            f"The mask has (rows, columns, slices) {tuple(mask.shape[1:])}, the image {shape}; expected the same grid: export both together."
-        )
-    corners = np.array([[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)], dtype=float).T
-    apart = np.abs(np.linalg.inv(image_affine) @ affine @ corners - corners).max()
-    if apart > GRID_TOLERANCE:
-        raise DataError(f"The mask lies up to {apart:.2f} voxels beside the image; expected the same grid: export mask and image together.")
-    return mask, affine

@@ -17,7 +17,7 @@ class ToRGBd(MapTransform):
     """Repeat one channel three times; three channels stay.
 
     Args:
-        keys: images ``(1, ...)`` or ``(3, ...)``.
+        keys: images ``(1, ...)`` or ``(3, ...)``: whole volumes ``(C, H, W, S)``, or single slices ``(C, H, W)``.
         allow_missing_keys: pass over absent keys.
 
     Raises:
