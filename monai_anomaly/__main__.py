@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import AnomalyError
 
@@ -27,9 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument("--seed", type=int, default=0, help="another seed makes other patients (default: %(default)s)")
     study.set_defaults(run=_study)
 
+    index = verbs.add_parser("index", help="what a folder or an export holds: series, images, geometry, and what is refused and why")
+    index.add_argument("folder", help="a folder, the DICOMDIR in it, or a zip archive")
+    index.add_argument("--out", metavar="FILE", help="write what can be read as a MONAI datalist (JSON, by patient, all under testing)")
+    index.add_argument("--csv", metavar="FILE", help="write one row for each series, image and refusal, numbers in full")
+    index.add_argument("--force", action="store_true", help="replace files that exist")
+    index.add_argument("--keep_ids", action="store_true", help="show patients, series and paths as they are, instead of pseudonyms")
+    index.set_defaults(run=_index)
+
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain when it closes the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except AnomalyError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -57,6 +70,33 @@ def _study(options: argparse.Namespace) -> None:
     from .data.study import write_study
 
     sys.stdout.write(f"{write_study(options.folder, seed=options.seed)}\n")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from .data import write_datalist
+    from .data.find import find_sources
+    from .data.index import COLUMNS, index_cases, index_rows, index_table
+    from .errors import DataError, OptionError
+    from .files import write_csv
+
+    wanted = [name for name in (options.out, options.csv) if name is not None]
+    for name in wanted:
+        if os.path.lexists(name) and not options.force:
+            raise OptionError(f"{name} exists; expected a new file: choose another name, or add --force to replace it.")
+    if len({Path(name).absolute() for name in wanted}) < len(wanted):
+        raise OptionError(f"--out and --csv both name {wanted[0]}; expected two files.")
+    sources, refused, n_files, root = find_sources(options.folder, keep_ids=options.keep_ids)
+    if options.out is not None and sources:
+        write_datalist(options.out, index_cases(sources))
+    if options.csv is not None:
+        write_csv(options.csv, index_rows(sources, refused), columns=COLUMNS)
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in index_table(sources, refused, n_files):
+        sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+    if not sources:
+        raise DataError(
+            f"Nothing in {root} can be read; expected images, NIfTI volumes or DICOM series: choose another folder, or mend what is refused."
+        )
 
 
 if __name__ == "__main__":

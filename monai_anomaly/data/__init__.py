@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cache import CaseCache
 from .cases import Case, CaseList, Refusal, case_files, case_name
 from .datalist import read_datalist, write_datalist
 from .digests import find_duplicates, fingerprint, report_duplicates
@@ -13,7 +14,7 @@ from .splits import check_patients, split_calibration
 from .study import builtin_study, is_builtin_study, write_study
 
 __all__ = [
-    "Case", "CaseList", "CaseReader", "Refusal", "SliceDataset", "builtin_study", "case_files",
+    "Case", "CaseCache", "CaseList", "CaseReader", "Refusal", "SliceDataset", "builtin_study", "case_files",
     "case_name", "check_patients", "find_cases", "find_duplicates", "fingerprint",
     "is_builtin_study", "log_refused", "read_datalist", "report_duplicates", "split_calibration", "write_datalist", "write_study",
 ]  # fmt: skip

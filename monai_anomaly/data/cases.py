@@ -112,15 +112,15 @@ def case_name(case: Case) -> str:
 
 
 def pseudonym(prefix: str, identifier: str) -> str:
-    """A stable name that does not show the identifier: prefix and eight hexadecimal digits of its SHA-256.
+    """A stable name that does not show the identifier: prefix and twelve hexadecimal digits of its SHA-256.
 
     It keeps identifiers out of logs, tables and file names. It is no anonymisation: who knows an identifier can compute its pseudonym.
 
     Example:
         >>> pseudonym("p", "12345")
-        'p-5994471a'
+        'p-5994471abb01'
     """
-    return f"{prefix}-{hashlib.sha256(identifier.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{prefix}-{hashlib.sha256(identifier.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def slug(name: str) -> str:
@@ -131,7 +131,7 @@ def slug(name: str) -> str:
         ('test_good_no_96', 'etc_passwd')
     """
     safe = re.sub(r"[^\w.-]+", "_", name).strip("._-") or pseudonym("case", name)
-    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{pseudonym('', name)[1:]}"
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 13]}{pseudonym('', name)}"
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

@@ -13,8 +13,7 @@ from ..errors import DataError
 from ..files import write_json
 from .cases import Case, CaseList, Refusal, slug, unique_names
 from .formats import file_format, reason, walk
-from .reader import volume_shape
-from .sources import Source, gather, without_suffix
+from .sources import Source, gather
 
 __all__ = ["MAX_BYTES", "read_datalist", "write_datalist"]
 
@@ -32,7 +31,8 @@ def read_datalist(path: str | os.PathLike[str]) -> CaseList:
 
     A case is an object with ``image`` (an image file, a NIfTI volume, the folder of one DICOM series, or a list of its files) and, optional, ``patient``,
     ``series``, ``label`` (0 or 1), ``mask``, ``group``; or just the path of its image. Paths may be relative to the datalist's folder. Names are made
-    safe for files; missing ones come from the path or from hashes of the DICOM identifiers. Cases of ``training`` are normal, also without a label.
+    safe for files; missing ones come from the path or from hashes of the DICOM identifiers. Cases of ``training`` are normal, also without a label; one
+    with a mask and no label is normal where the mask marks nothing (``drop_marked`` of :class:`~monai_anomaly.data.SliceDataset`).
 
     Args:
         path: the JSON file.
@@ -152,7 +152,7 @@ def _checked(entry: Any, split: Literal["train", "test"]) -> Case:
             raise DataError('"split" contradicts the section; expected it to agree, or to be left out.')
     elif not isinstance(entry, str):
         raise DataError(f"The case is a {type(entry).__name__}; expected an object, or the path of an image.")
-    if split == "train":
+    if split == "train" and not (isinstance(entry, dict) and entry.get("mask") is not None):
         case.setdefault("label", 0)
     return case
 
@@ -169,14 +169,7 @@ def _source(image: Any, folder: Path) -> tuple[Source, int]:
     """The image of a case, and how many files it has."""
     if isinstance(image, str) and image:
         path = folder / image
-        if not path.is_dir():
-            if file_format(path) in ("NIfTI", "gzip"):
-                volume_shape(path)
-                place = without_suffix(Path(image)).as_posix()
-                return Source(str(path), place, place, place), 1
-            files = [path]
-        else:
-            files = list(walk(path))
+        files = list(walk(path)) if path.is_dir() else [path]
     elif isinstance(image, list) and image and all(isinstance(name, str) and name for name in image):
         files = [folder / name for name in image]
     else:
@@ -215,6 +208,6 @@ def _named(known: list[tuple[Source, Case]], path: Path) -> list[Case]:
         )
     names = unique_names(slug(case.get("series", source.series)) for source, case in known)
     return [
-        {**case, "image": source.image, "patient": slug(case.get("patient", source.patient)), "series": name}
+        {**case, "image": source.image, "patient": slug(case.get("patient") or source.patient or name), "series": name}
         for (source, case), name in zip(known, names, strict=True)
     ]

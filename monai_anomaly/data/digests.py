@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numpy as np
+
 from ..errors import DataError
 from .cases import Case, case_files, case_name
 from .reader import CaseReader
@@ -109,4 +111,6 @@ def _digest_files(files: tuple[tuple[str, int, int], ...]) -> str:
             with open(name, "rb") as file:
                 content.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read())
         return f"undecodable {content.hexdigest()}"
-    return hashlib.sha256(f"{array.dtype} {array.shape}\n".encode() + array.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
+    digest.update(np.ascontiguousarray(array).data)  # no second copy of a large volume
+    return digest.hexdigest()

@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
+from .archive import unpack
 from .cases import Case, CaseList, Refusal, slug, unique_names
 from .datalist import read_datalist
-from .formats import is_side_file, walk
-from .sources import Source, gather, log_refused, relative, without_suffix
+from .formats import file_format, is_side_file, walk
+from .places import relative, without_suffix
+from .sources import Source, gather, log_refused
 
-__all__ = ["find_cases"]
+__all__ = ["find_cases", "find_sources"]
 
 logger = logging.getLogger(__name__)
 
 NORMAL = "good"
-EXPECTED = "expected image files (PNG, JPEG, BMP, TIFF) or DICOM series, in train/good, test/good and test/<class>, in one folder, or named by a datalist.json"
+EXPECTED = (
+    "expected image files (PNG, JPEG, BMP, TIFF), NIfTI volumes or DICOM, in train/good, test/good and test/<class>, in one folder or zip archive, "
+    "or named by a datalist.json"
+)
 
 
 def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
@@ -28,14 +34,16 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
     * A folder with ``train/`` or ``test/``: ``train/good`` and ``test/good`` are normal, any other ``test/<class>`` abnormal. The mask of
       ``test/<class>/<stem>.*`` is ``ground_truth/<class>/<stem>_mask.*`` or ``<stem>.*``; of a series in ``test/<class>/<folder>`` a NIfTI file
       ``<folder>_mask.nii.gz`` or ``<folder>.nii.gz``.
-    * Any other folder: everything below it is to be scored (split ``"test"``, no label).
+    * Any other folder, or the ``DICOMDIR`` in it: everything below it is to be scored (split ``"test"``, no label).
+    * A zip archive: unpacked into the user's cache, then as the folder in it. Archives in a folder are unpacked likewise.
 
-    What a file is, is told by its content. DICOM files are grouped by series whatever their names; pseudonyms come from hashes of their identifiers. Each
-    image file is a patient of its own, called after its path. Files that cannot be used are refused with a reason and the rest goes on; masks and side
-    files (tables, notes, ``DICOMDIR``, hidden files) are not counted.
+    What a file is, is told by its content; see :func:`monai_anomaly.data.sources.gather`. DICOM files are grouped by series and stack whatever their names
+    and folders; pseudonyms come from hashes of their identifiers, and parts of paths that name a patient are masked. Each image file or NIfTI volume is a
+    patient of its own, called after its path. Files that cannot be used are refused with a reason and the rest goes on; masks and side files (tables,
+    notes, ``DICOMDIR``, hidden files) are not counted.
 
     Args:
-        dataset_dir: folder or JSON file.
+        dataset_dir: folder, zip archive or JSON file.
 
     Raises:
         DataError: no such folder, nothing usable in it, or abnormal cases among those to train on.
@@ -45,11 +53,9 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
         >>> len(cases.select(split="train", label=0))  # doctest: +SKIP
         60
     """
-    root = Path(dataset_dir).expanduser().absolute()
+    root, refused_before = _root(Path(dataset_dir).expanduser().absolute())
     if root.is_file():
         found = read_datalist(root)
-    elif not root.is_dir():
-        raise DataError(f"There is no folder or datalist {root}; {EXPECTED}: check the path.")
     elif (root / "datalist.json").is_file():
         found = read_datalist(root / "datalist.json")
     elif (root / "train").is_dir() or (root / "test").is_dir():
@@ -57,6 +63,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
     else:
         sources, refused, n_files = gather(walk(root), root)
         found = CaseList(tuple(_named((source, {"split": "test"}) for source in sources)), tuple(refused), n_files, root)
+    found = replace(found, refused=(*refused_before, *found.refused), found=found.found + sum(refusal.files for refusal in refused_before))
     refused_files = sum(refusal.files for refusal in found.refused)
     log_refused(found.refused)
     logger.info(
@@ -67,6 +74,47 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
         why = f"; the first of {refused_files} refused: {found.refused[0].where}: {found.refused[0].reason}" if found.refused else ""
         raise DataError(f"There is nothing usable in {root} ({found.found} files found{why}); {EXPECTED}.")
     return found
+
+
+def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) -> tuple[list[Source], list[Refusal], int, Path]:
+    """Find everything that can be looked at below a folder, or in a zip archive, whatever the layout; headers only.
+
+    Args:
+        dataset_dir: a folder, the ``DICOMDIR`` in it, or a zip archive.
+        keep_ids: show names, identifiers and paths as they are, instead of pseudonyms.
+
+    Returns:
+        Sources with unique series names, refusals, the number of files found, and the folder in which they lie.
+
+    Raises:
+        DataError: no such folder.
+
+    Example:
+        >>> sources, refused, n_files, root = find_sources("export")  # doctest: +SKIP
+    """
+    root, refused_before = _root(Path(dataset_dir).expanduser().absolute())
+    if root.is_file():
+        raise DataError(f"{root.name} is a file; {EXPECTED}: name the folder.")
+    layout = (root / "train").is_dir() or (root / "test").is_dir()
+    files = (path for path in walk(root) if not (layout and path.is_relative_to(root / "ground_truth")))
+    sources, refused, n_files = gather(files, root, keep_ids)
+    names = unique_names(slug(source.series) for source in sources)
+    sources = [replace(source, series=name, patient=source.patient or name) for source, name in zip(sources, names, strict=True)]
+    return sources, [*refused_before, *refused], n_files + sum(refusal.files for refusal in refused_before), root
+
+
+def _root(path: Path) -> tuple[Path, list[Refusal]]:
+    """The folder meant, and what was refused while unpacking it; a datalist stays a file."""
+    if path.is_dir():
+        return path, []
+    if not path.is_file():
+        raise DataError(f"There is no folder or datalist {path}; {EXPECTED}: check the path.")
+    if file_format(path) == "zip":
+        folder, refused = unpack(path)
+        return folder, refused
+    if path.name.upper().startswith("DICOMDIR"):
+        return path.parent, []  # the tree is walked; the paths written in the file are never followed
+    return path, []
 
 
 def _layout(root: Path) -> CaseList:
@@ -96,7 +144,7 @@ def _layout(root: Path) -> CaseList:
         n_files += n_here
         for source in sources:
             case: Case = {"label": int(group != NORMAL), "split": "train" if split == "train" else "test", "group": group}
-            mask = _mask_of(source, f"{split}/{group}/", masks) if group != NORMAL else None
+            mask = _mask_of(source, root / split, masks) if group != NORMAL else None
             if mask is not None:
                 case["mask"] = str(mask)
             entries.append((source, case))
@@ -113,11 +161,12 @@ def _layout(root: Path) -> CaseList:
     return CaseList(tuple(cases), tuple(refused), n_files + n_here, root)
 
 
-def _mask_of(source: Source, prefix: str, masks: dict[str, Path]) -> Path | None:
-    """The mask at the same place: ``test/<class>/x`` -> ``ground_truth/<class>/x``."""
-    if not source.place.startswith(prefix):
+def _mask_of(source: Source, split: Path, masks: dict[str, Path]) -> Path | None:
+    """The mask at the same place: ``test/<class>/x`` -> ``ground_truth/<class>/x``; of a stack its folder counts."""
+    path = without_suffix(Path(source.image)) if isinstance(source.image, str) else Path(source.image[0]).parent
+    if not path.is_relative_to(split):
         return None
-    place = source.place.split("/", 1)[1]
+    place = path.relative_to(split).as_posix()
     return masks.get(f"{place}_mask") or masks.get(place)
 
 
@@ -134,10 +183,10 @@ def _report_masks(cases: list[Case], masks: dict[str, Path]) -> None:
 
 
 def _named(entries: Iterable[tuple[Source, Case]]) -> list[Case]:
-    """Cases with unique series names; an image file's patient is called like it."""
+    """Cases with unique series names; the patient of a file that does not name one is called like it."""
     pairs = list(entries)
     names = unique_names(slug(source.series) for source, _ in pairs)
     return [
-        {"image": source.image, "patient": name if isinstance(source.image, str) else source.patient, "series": name, **known}
+        {"image": source.image, "patient": slug(source.patient) if source.patient else name, "series": name, **known}
         for (source, known), name in zip(pairs, names, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from ..errors import DataError
 
 __all__ = ["RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
 
-Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", ""]
+Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", "zip", ""]
 RASTER_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
 SIDE_SUFFIXES = frozenset(
@@ -34,6 +35,11 @@ def file_format(path: str | os.PathLike[str]) -> Format:
         ''
     """
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise DataError("The folder cannot be listed; expected to be allowed to read it: check its permissions.")
+        if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+            raise DataError("It is no regular file but a pipe or device; expected an image file: leave it out.")
         with open(path, "rb") as file:
             head = file.read(352)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -56,6 +62,8 @@ def file_format(path: str | os.PathLike[str]) -> Format:
         return "NIfTI"
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
     if (head[:2] in (b"\x02\0", b"\x08\0") and head[4:6].isalpha()) or head[:4] in (b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0"):
         return "DICOM without preamble"
     return ""
@@ -72,23 +80,15 @@ def is_side_file(path: Path) -> bool:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted; links are followed once, hidden files and folders are left out.
-
-    Raises:
-        DataError: a folder cannot be listed.
+    """Every file below a folder, sorted; links are followed once, hidden files and folders are left out. A folder that cannot be listed stands for itself.
 
     Example:
         >>> Path(__file__) in list(walk(Path(__file__).parent))
         True
     """
-
-    def complain(error: OSError) -> None:
-        raise DataError(
-            f"The folder {folder} cannot be listed ({reason(error)}); expected to be allowed to read it: check its permissions."
-        ) from error
-
+    locked: list[Path] = []
     seen: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=complain):
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: locked.append(Path(error.filename))):
         real = os.path.realpath(here)
         if real in seen:  # a link that leads back
             folders.clear()
@@ -96,6 +96,7 @@ def walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+    yield from sorted(locked)
 
 
 def reason(error: BaseException) -> str:

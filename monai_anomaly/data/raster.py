@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import DataError
 from .formats import RASTER_FORMATS, file_format, reason
 
-__all__ = ["MAX_PIXELS", "check_raster", "read_raster"]
+__all__ = ["MAX_PIXELS", "raster_shape", "read_raster"]
 
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded (a chest X-ray has about 10 million pixels): a small file can pretend to be much larger."""
@@ -55,19 +55,21 @@ def read_raster(path: str | os.PathLike[str]) -> tuple[np.ndarray[Any, Any], tup
     return pixels.astype(np.uint16), (0, 65535)
 
 
-def check_raster(path: str | os.PathLike[str]) -> None:
-    """Refuse an image file whose header already shows that it cannot be read; nothing is decoded.
+def raster_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Rows and columns, from the header; refuses what the header already shows to be unreadable, and decodes nothing.
 
     Raises:
         DataError: as in :func:`read_raster`.
 
     Example:
-        >>> check_raster("scan.png")  # doctest: +SKIP
+        >>> raster_shape("scan.png")  # doctest: +SKIP
+        (300, 200)
     """
     try:
         _check_depth(path)
         with Image.open(path, formats=RASTER_FORMATS) as image:
             _check(image)
+            return image.height, image.width
     except DataError:
         raise
     except Exception as error:

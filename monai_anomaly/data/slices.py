@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import torch
-from monai.utils.enums import MetaKeys
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..errors import AnomalyError, DataError, OptionError
+from .cache import CaseCache, KeptStacks
 from .cases import Case, Refusal, case_files, case_name
-from .formats import file_format, reason
-from .reader import volume_shape
+from .formats import reason
+from .stack import Stack, Transform, count_slices, read_stack, slice_labels
 
 __all__ = ["SliceDataset"]
 
@@ -26,38 +28,61 @@ logger = logging.getLogger(__name__)
 Sample = dict[str, Any]
 
 
+class _Last(NamedTuple):
+    """The case that was decoded last."""
+
+    case: int
+    stack: Stack
+    labels: Tensor
+    refused: str
+
+
 class SliceDataset(Dataset[Sample]):
     """Every slice of every case, each exactly once per epoch with any number of workers.
 
-    A sample is a dictionary: ``image`` float32 ``(3, H, W)``; ``mask`` uint8 ``(1, H, W)`` of 0 and 1, if any case has a mask; ``has_mask`` bool, whether the
-    mask is known (a mask file, or a normal case); ``label`` int: 0, 1 or -1 (unknown) **of the slice**, from the mask where there is one, else 0 in a normal
-    case, the case's label for a case of one slice, and -1 otherwise; ``case`` int, index into :attr:`cases`; ``slice_index`` int; ``empty`` bool;
-    ``affine`` ``(4, 4)`` from the case's (row, column, slice) to mm and ``source_shape`` (rows, columns), to put a map back; ``refused`` str, the reason
-    why the case could not be read, or ``""``.
+    A sample is a dictionary:
+
+    ``image`` float32 ``(3, H, W)``; ``mask`` uint8 ``(1, H, W)`` of 0 and 1, if any case has a mask; ``has_mask`` bool, whether the mask is known (a mask
+    file, or a normal case);
+
+    ``label`` int: 0, 1 or -1 (unknown) **of the slice**, from the mask where there is one, else 0 in a normal case, the case's label for a case of one
+    slice, and -1 otherwise; ``empty`` bool; ``refused`` str, the reason why the case could not be read, or ``""``;
+
+    ``case`` int, index into :attr:`cases`; ``slice_index`` int; ``slice_affine`` ``(4, 4)`` from (row, column, slice) of the case's slices in full
+    resolution to mm (RAS) and ``slice_shape`` ``(3,)``, their number of rows, columns and slices; ``source_affine`` and ``source_shape``, the same of the
+    file's own grid; ``in_patient`` bool, whether these places are places in the patient.
 
     Args:
         data: the cases.
-        transform: applied once per case, to a copy of its dictionary; gives ``image`` ``(3, H, W, S)`` and, where the case has one, ``mask``
-            ``(1, H, W, S)``; ``empty`` ``(S,)`` and ``mask_any`` ``(S,)`` are used if it adds them.
+        transform: applied once per case, to a copy of its dictionary; see :func:`~monai_anomaly.data.stack.read_stack`. Draws nothing at random.
         spatial_size: H and W.
-        keep: decode everything now and keep it (training): 4 x 3 x H x W bytes a slice, in one tensor that workers share. A case that fails is left out,
-            logged and put into :attr:`refused`. Otherwise (scoring) cases are decoded when asked for and only the last one is held; a case that fails
-            gives black slices with ``refused`` set.
+        keep: decode everything now and keep it as it comes from ``transform`` (training); a grey slice of 256 x 256 pixels takes 0.25 MiB. A case that fails
+            is left out, logged and put into :attr:`refused`. Otherwise (scoring) cases are decoded when asked for and only the last one is held; a case that
+            fails gives black slices with ``refused`` set.
         drop_empty: leave empty slices out, and count them in :attr:`n_empty`; needs ``keep``.
         progress: show a progress bar.
+        drop_marked: leave slices out whose mask marks something, and count them in :attr:`n_marked`; needs ``keep``. So the other slices of a patient
+            with a lesion are normal ones to train on.
+        slice_transform: applied to each slice that is asked for, in the dictionary ``{"image": (C, H, W)}``; gives ``image`` ``(3, H, W)``. It may change
+            the image in place. Default: nothing.
+        neighbours: 1: the previous, this and the next slice are the channels of a slice (2.5-D), the first and last one repeated at the ends; 0: each
+            slice by itself.
+        cache: where decoded cases are looked for and kept, also for later runs.
+        max_memory_bytes: with ``keep``, bound on the pixels in memory; default: half of what is available. Beyond it they stay in the cache.
 
     Attributes:
         cases, data: the cases.
         index: (case, slice) of each sample.
         refused: what failed while decoding; empty without ``keep``.
-        n_empty: empty slices left out.
+        n_empty, n_marked: slices left out because they are empty; of the others, because they are marked.
+        n_cached: cases that came out of the cache.
 
     Raises:
-        DataError: no slice is left, or memory does not suffice.
-        OptionError: ``drop_empty`` without ``keep``.
+        DataError: no slice is left, or there is not enough memory and no cache.
+        OptionError: ``drop_empty`` or ``drop_marked`` without ``keep``, or another number of neighbours than 0 and 1.
 
     Example:
-        >>> dataset = SliceDataset(cases, transform, spatial_size=256)  # doctest: +SKIP
+        >>> dataset = SliceDataset(cases, transform, spatial_size=256, slice_transform=to_teacher)  # doctest: +SKIP
         >>> dataset[0]["image"].shape  # doctest: +SKIP
         torch.Size([3, 256, 256])
     """
@@ -65,176 +90,186 @@ class SliceDataset(Dataset[Sample]):
     def __init__(
         self,
         data: Sequence[Case],
-        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        transform: Transform,
         spatial_size: int,
         keep: bool = True,
         drop_empty: bool = False,
         progress: bool = True,
+        drop_marked: bool = False,
+        slice_transform: Transform | None = None,
+        neighbours: int = 0,
+        cache: CaseCache | None = None,
+        max_memory_bytes: int | None = None,
     ):
-        if drop_empty and not keep:
-            raise OptionError("drop_empty is set without keep; expected both, because a slice must be decoded to know whether it is empty.")
+        if (drop_empty or drop_marked) and not keep:
+            raise OptionError(
+                "drop_empty or drop_marked is set without keep; expected keep, too, because a slice must be decoded to know what it shows."
+            )
+        if neighbours not in (0, 1):
+            raise OptionError(f"neighbours is {neighbours!r}; expected 0 or 1, because a teacher takes three channels.")
         self.data: list[Case] = list(data)
         self.cases = self.data
-        self.transform = transform
-        self.spatial_size = int(spatial_size)
+        if not self.data:
+            raise DataError("There are no cases to take slices from; expected at least one: check the data folder and the split.")
+        self.spatial_size, self.slice_transform = int(spatial_size), slice_transform
+        self._prepare = functools.partial(read_stack, transform=transform, side=self.spatial_size)
+        self.neighbours, self.cache = int(neighbours), cache
         self.has_masks = any("mask" in case for case in self.data)
         self.refused: tuple[Refusal, ...] = ()
-        self.n_empty = 0
-        self._last: tuple[int, Sample] | None = None
-        self._kept: Sample | None = None
-        lengths = [self._n_slices(case) for case in self.data]
-        self.index = [(case, k) for case, n in enumerate(lengths) for k in range(n)]
-        if not self.index:
-            raise DataError("There are no cases to take slices from; expected at least one: check the data folder and the split.")
+        self.n_empty = self.n_marked = self.n_cached = 0
+        self._rules: dict[int, str] = {}
+        self._last: _Last | None = None
+        self._kept: KeptStacks | None = None
+        self.index: list[tuple[int, int]] = []
         if keep:
-            self._decode_all(lengths, drop_empty, progress)
+            self._kept = KeptStacks(len(self.data), cache, max_memory_bytes, self._reread)
+            self._keep_all(self._kept, drop_empty, drop_marked, progress)
+        else:
+            self._lengths = [count_slices(case, transform) for case in self.data]
+            self.index = [(case, k) for case, n in enumerate(self._lengths) for k in range(n)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the case decoded last, for worker processes."""
+        return vars(self) | {"_last": None}
 
     def __len__(self) -> int:
         """Number of slices."""
         return len(self.index)
 
+    @property
+    def intensity(self) -> dict[str, int]:
+        """The intensity rules in use, and how many of the cases that were decoded so far each applies to."""
+        return dict(sorted(Counter(rule for rule in self._rules.values() if rule).items()))
+
     def __getitem__(self, item: int) -> Sample:
         """One slice."""
         case, k = self.index[item]
         if self._kept is not None:
-            return self._sample(self._kept, item, case, k)
-        if self._last is None or self._last[0] != case:
-            self._last = None  # let go of the old case before the new one is decoded
-            self._last = (case, self._decode_or_refuse(case))
-        return self._sample(self._last[1], k, case, k)
-
-    def _sample(self, stack: Sample, row: int, case: int, k: int) -> Sample:
-        sample: Sample = {"image": stack["image"][row]}
+            image, mask = self._kept.pixels(case)
+            place, refused = self._kept.place(case), ""
+            rows, label, empty = self._rows[item], int(self._labels[item]), bool(self._empty[item])
+        else:
+            last = self._decoded(case)
+            image, mask, place, refused = last.stack.image, last.stack.mask, last.stack.place, last.refused
+            rows, label, empty = self._around(k, len(last.stack)), int(last.labels[k]), bool(last.stack.empty[k])
+        side = self.spatial_size
+        sample: Sample = {"image": torch.zeros(3, side, side) if refused else self._picture(image[rows])}
         if self.has_masks:
-            sample["mask"] = stack["mask"][row]
+            here = rows[self.neighbours]
+            sample["mask"] = mask[here].clone() if len(mask) else torch.zeros(1, side, side, dtype=torch.uint8)
         return sample | {
-            "has_mask": bool(stack["has_mask"][row]),
-            "label": int(stack["label"][row]),
+            "has_mask": not refused and (self.data[case].get("label") == 0 or "mask" in self.data[case]),
+            "label": label,
             "case": case,
             "slice_index": k,
-            "empty": bool(stack["empty"][row]),
-            "affine": stack["affine"][row],
-            "source_shape": stack["source_shape"][row],
-            "refused": stack.get("refused", ""),
+            "empty": empty,
+            "refused": refused,
+            **{name: bool(value) if name == "in_patient" else value.clone() for name, value in place.items()},
         }
 
-    def _n_slices(self, case: Case) -> int:
-        """From the number of files; a NIfTI volume says it in its header. A file that cannot be opened counts as one slice, refused when decoded."""
-        files = case_files(case)
-        if len(files) == 1:
-            try:
-                return volume_shape(files[0])[2] if file_format(files[0]) in ("NIfTI", "gzip") else 1
-            except DataError:
-                return 1
-        return len(files)
+    def _around(self, slices: int | Tensor, n: int) -> Tensor:
+        """``(...)`` -> ``(..., channels)``: each slice with its neighbours."""
+        return (torch.as_tensor(slices)[..., None] + torch.arange(-self.neighbours, self.neighbours + 1)).clamp(0, n - 1)
 
-    def _blank(self, n: int) -> Sample:
-        side = self.spatial_size
-        stack: Sample = {
-            "image": torch.zeros(n, 3, side, side),
-            "label": torch.full((n,), -1),
-            "has_mask": torch.zeros(n, dtype=torch.bool),
-            "empty": torch.zeros(n, dtype=torch.bool),
-            "affine": torch.eye(4, dtype=torch.float64).repeat(n, 1, 1),
-            "source_shape": torch.zeros(n, 2, dtype=torch.long),
-        }
-        return stack | {"mask": torch.zeros(n, 1, side, side, dtype=torch.uint8)} if self.has_masks else stack
+    def _picture(self, slices: Tensor) -> Tensor:
+        """A slice and its neighbours ``(channels, C, H, W)``, a copy, as the teacher takes it."""
+        image = slices.flatten(0, 1)
+        if self.slice_transform is not None:
+            image = self.slice_transform({"image": image})["image"]
+            image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        if tuple(image.shape) != (3, self.spatial_size, self.spatial_size):
+            expected = (3, self.spatial_size, self.spatial_size)
+            raise DataError(f"A slice becomes an image of shape {tuple(image.shape)}; expected {expected}: check slice_transform.")
+        return image
 
-    def _decode(self, number: int) -> Sample:
-        """Decode one case into slices, slice first; raises whatever fails."""
+    def _read(self, number: int) -> tuple[Stack, str | None, bool]:
+        """A case, its key if it lies in the cache, and whether it comes from there; raises whatever fails."""
         case = self.data[number]
-        out = self.transform(dict(case))
-        image = _plain(out["image"])
-        n, side = self._n_slices(case), self.spatial_size
-        if tuple(image.shape) != (3, side, side, n):
-            raise DataError(f"The transforms give an image of shape {tuple(image.shape)}; expected (3, {side}, {side}, {n}): check them.")
-        stack = self._blank(0)
-        stack["image"] = image.permute(3, 0, 1, 2).float().contiguous()
-        stack["empty"] = _plain(out["empty"]).bool().reshape(n) if "empty" in out else torch.zeros(n, dtype=torch.bool)
-        stack["affine"] = torch.eye(4, dtype=torch.float64).repeat(n, 1, 1)
-        stack["source_shape"] = torch.full((n, 2), side)
-        meta = getattr(out["image"], "meta", {})
-        if MetaKeys.ORIGINAL_AFFINE in meta:
-            stack["affine"] = torch.as_tensor(meta[MetaKeys.ORIGINAL_AFFINE], dtype=torch.float64).repeat(n, 1, 1)
-            stack["source_shape"] = torch.as_tensor(meta[MetaKeys.SPATIAL_SHAPE])[:2].long().repeat(n, 1)
-        label = case.get("label", -1)
-        known = label == 0 or "mask" in case
-        stack["has_mask"] = torch.full((n,), known)
-        stack["label"] = torch.full((n,), label if label == 0 or n == 1 else -1)
-        if self.has_masks:
-            stack["mask"] = torch.zeros(n, 1, side, side, dtype=torch.uint8)
-        if "mask" in case:
-            mask = _plain(out["mask"])
-            if tuple(mask.shape) != (1, side, side, n):
-                raise DataError(f"The transforms give a mask of shape {tuple(mask.shape)}; expected (1, {side}, {side}, {n}): check them.")
-            stack["mask"] = mask.permute(3, 0, 1, 2).to(torch.uint8).contiguous()
-            # A lesion smaller than a pixel of the resized slice is still a lesion: ask the mask as it was before.
-            marked = _plain(out["mask_any"]) if "mask_any" in out else stack["mask"].flatten(1).any(dim=1)
-            if label == 1 and not marked.any():
-                raise DataError(
-                    "The case has label 1 (abnormal) and a mask without a marked pixel; expected them to agree: correct one of them."
-                )
-            if label == 0 and marked.any():
-                raise DataError("The case has label 0 (normal) and a mask with marked pixels; expected them to agree: correct one of them.")
-            stack["label"] = marked.reshape(n).long()
-        return stack
+        key = self.cache.key(case, self._prepare) if self.cache is not None else None
+        if self.cache is None or key is None:
+            return self._prepare(case), None, False
+        tensors = self.cache.load(key)
+        if tensors is not None:
+            return Stack(**tensors), key, True
+        stack = self._prepare(case)
+        return stack, key if self.cache.store(key, stack.tensors) else None, False
 
-    def _decode_or_refuse(self, number: int) -> Sample:
-        try:
-            return self._decode(number)
-        except Exception as error:  # one bad file never ends a batch
-            return self._blank(self._n_slices(self.data[number])) | {"refused": _why(error)}
+    def _reread(self, number: int) -> tuple[Stack, str | None]:
+        return self._read(number)[:2]
 
-    def _decode_all(self, lengths: list[int], drop_empty: bool, progress: bool) -> None:
-        megabytes = len(self.index) * 12 * self.spatial_size**2 / 2**20
-        try:
-            kept = self._blank(0) | {"image": torch.empty(len(self.index), 3, self.spatial_size, self.spatial_size)}
-            rest: dict[str, list[Tensor]] = {key: [] for key in kept if key != "image"}
-        except (RuntimeError, MemoryError) as error:
+    def _accept(self, number: int, stack: Stack) -> Tensor:
+        """Check what is not up to the files alone, and give the label of each slice, ``(S,)``."""
+        if self.neighbours and stack.image.shape[1] != 1:
             raise DataError(
-                f"{len(self.index)} slices need {megabytes:,.0f} MB of memory, which is not there: use fewer or smaller ones."
-            ) from error
+                f"The image has {stack.image.shape[1]} channels; expected 1 (grey) where neighbouring slices become the channels: set neighbours to 0, "
+                "or use one CT window."
+            )
+        self._picture(stack.image[self._around(0, len(stack))])
+        return slice_labels(self.data[number], stack)
+
+    def _decoded(self, number: int) -> _Last:
+        if self._last is None or self._last.case != number:
+            self._last = None  # let go of the old case before the new one is decoded
+            n = self._lengths[number]
+            try:
+                stack, _, cached = self._read(number)
+                if len(stack) != n:
+                    raise DataError(f"The transforms give {len(stack)} slices; expected {n}, as the header says: check them.")
+                self._last = _Last(number, stack, self._accept(number, stack), "")
+                self._rules[number] = stack.rule
+                self.n_cached += cached
+            except Exception as error:  # one bad file never ends a batch
+                self._last = _Last(number, Stack.empty_of(n, self.spatial_size), torch.full((n,), -1), _why(error))
+        return self._last
+
+    def _keep_all(self, kept: KeptStacks, drop_empty: bool, drop_marked: bool, progress: bool) -> None:
         refused: list[Refusal] = []
-        index: list[tuple[int, int]] = []
-        for number, stack in enumerate(
-            tqdm(self._decode_in_order(), total=len(self.data), desc="reading", unit="case", disable=not progress)
-        ):
-            if "refused" in stack:
-                refused.append(Refusal(case_name(self.data[number]), stack["refused"], len(case_files(self.data[number]))))
+        columns: dict[str, list[Tensor]] = {"rows": [], "labels": [], "empty": []}
+        for number, future in enumerate(tqdm(self._in_order(), total=len(self.data), desc="reading", unit="case", disable=not progress)):
+            try:
+                stack, key, cached = future.result()
+                labels = self._accept(number, stack)
+            except Exception as error:  # one bad file never ends a batch
+                refused.append(Refusal(case_name(self.data[number]), _why(error), len(case_files(self.data[number]))))
                 logger.warning("Left out %s: %s", refused[-1].where, refused[-1].reason)
                 continue
-            wanted = (~stack["empty"]).nonzero().flatten() if drop_empty else torch.arange(lengths[number])
-            kept["image"][len(index) : len(index) + len(wanted)] = stack["image"][wanted]
-            for key, parts in rest.items():
-                parts.append(stack[key][wanted])
-            index += [(number, int(k)) for k in wanted]
-            self.n_empty += lengths[number] - len(wanted)
-        if not index:
+            self._rules[number] = stack.rule
+            empty, marked = stack.empty & drop_empty, stack.marked & drop_marked
+            wanted = (~(empty | marked)).nonzero().flatten()
+            self.n_cached += cached
+            self.n_empty += int(empty.sum())
+            self.n_marked += int((marked & ~empty).sum())
+            columns["rows"].append(kept.add(number, stack, key, self._around(wanted, len(stack))))
+            columns["labels"].append(labels[wanted])
+            columns["empty"].append(stack.empty[wanted])
+            self.index += [(number, int(k)) for k in wanted]
+        self.refused = tuple(refused)
+        if not self.index:
             why = f"; the first: {refused[0].where}: {refused[0].reason}" if refused else ""
             raise DataError(
-                f"No slice is left: {len(refused)} of {len(self.data)} cases refused, {self.n_empty} slices empty{why}; expected at least one usable slice."
+                f"No slice is left: {len(refused)} of {len(self.data)} cases refused, {self.n_empty} slices empty, {self.n_marked} marked{why}; "
+                "expected at least one usable slice."
             )
-        kept["image"] = kept["image"][: len(index)]
-        # A plain tensor: forked workers share its memory as it is; for spawned ones torch moves it to shared memory, only then.
-        self._kept = kept | {key: torch.cat(parts) for key, parts in rest.items()}
-        self.refused, self.index = tuple(refused), index
+        # Plain tensors: forked workers share their memory as it is; for spawned ones torch moves it to shared memory, only then.
+        self._rows, self._labels, self._empty = (torch.cat(parts) for parts in columns.values())
         logger.info(
-            "Read %d slices of %d cases into memory (%.0f MB); %d cases refused, %d empty slices left out.",
-            len(index), len(self.data) - len(refused), len(index) * 12 * self.spatial_size**2 / 2**20, len(refused), self.n_empty,
+            "Read %d slices of %d cases (%.1f MB in memory, %.1f MB on disk; %d cases from the cache); "
+            "left out: %d cases refused, %d slices empty, %d marked.",
+            len(self.index), len(self.data) - len(refused), kept.memory_bytes / 1e6, kept.disk_bytes / 1e6, self.n_cached,
+            len(refused), self.n_empty, self.n_marked,
         )  # fmt: skip
 
-    def _decode_in_order(self) -> Iterator[Sample]:
-        """Decode with a few threads, never more than a few cases ahead: what is decoded but not yet stored costs memory."""
+    def _in_order(self) -> Iterator[Future[tuple[Stack, str | None, bool]]]:
+        """Decode with a few threads, never more than a few cases ahead: what is decoded but not yet kept costs memory."""
         threads = min(4, os.cpu_count() or 1)
+        ahead: deque[Future[tuple[Stack, str | None, bool]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(self.data), 4 * threads):
-                yield from pool.map(self._decode_or_refuse, range(start, min(start + 4 * threads, len(self.data))))
-
-
-def _plain(value: Any) -> Tensor:
-    """A tensor without MONAI's metadata."""
-    tensor = torch.as_tensor(value)
-    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+            for number in range(len(self.data)):
+                ahead.append(pool.submit(self._read, number))
+                if len(ahead) > threads:
+                    yield ahead.popleft()
+            while ahead:
+                yield ahead.popleft()
 
 
 def _why(error: BaseException) -> str:

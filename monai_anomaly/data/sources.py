@@ -1,17 +1,22 @@
-"""From files to images: what each file is, which of them make up a series, which cannot be used."""
+"""From files to what can be looked at: pictures, stacks of slices, volumes, frames in time; and what cannot be used."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from ..errors import DataError
+from .archive import unpack
 from .cases import Refusal
-from .dicom import SliceHeader, group_series, order_slices, read_header
-from .formats import RASTER_FORMATS, file_format, is_side_file
-from .raster import check_raster
+from .dicom import Header, check_stack, split_series, stack_affine
+from .folders import user_cache
+from .formats import walk
+from .geometry import plane_of, spacing_of
+from .places import Places, relative, without_suffix
+from .scan import Found, scan
 
 __all__ = ["Source", "gather", "log_refused", "relative", "without_suffix"]
 
@@ -20,70 +25,139 @@ logger = logging.getLogger(__name__)
 SHOWN = 3
 
 
-class Source(NamedTuple):
-    """One image file, or one regular series."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to look at, in one file or in several.
+
+    Example:
+        >>> Source(image="1.png", place="1", patient="", series="1", kind="picture").shape
+        (0, 0, 1)
+    """
 
     image: str | list[str]
+    """One file, or the slice files of one stack in the order of their positions."""
     place: str
-    """Path below the data folder: of the image file without its suffix, or of the folder of the series."""
+    """Path below the data folder: of a file without its suffix, or of the folder of a stack. Parts that identify a patient are masked."""
     patient: str
+    """Pseudonym (the identifier where identifiers are kept); ``""`` of an image file or a NIfTI volume, which does not say."""
     series: str
-    """Pseudonyms; of a DICOM series from its identifiers, of an image file its place."""
+    """Pseudonym; of an image file or a NIfTI volume its place. Not unique: a series may hold several stacks."""
+    kind: Literal["picture", "stack", "volume", "frames"]
+    """One 2-D image; slices in the patient, from single files or from one; frames that are time."""
+    modality: str = ""
+    shape: tuple[int, int, int] = (0, 0, 1)
+    """Rows, columns, slices or frames."""
+    spacing_mm: tuple[float, ...] = ()
+    """Between rows, columns, slices; ``()`` without a place in the patient."""
+    plane: str = ""
 
 
-def gather(files: Iterable[Path], root: Path) -> tuple[list[Source], list[Refusal], int]:
-    """Tell images, DICOM series and other files apart, by content; side files are passed over.
+def gather(files: Iterable[Path], root: Path, keep_ids: bool = False) -> tuple[list[Source], list[Refusal], int]:
+    """Tell pictures, series, volumes and other files apart, by content; side files are passed over, zip archives unpacked into the user's cache.
 
     Args:
         files: in the order wanted.
         root: the data folder, to which places are relative.
+        keep_ids: show names, identifiers and paths as they are, instead of pseudonyms.
 
     Returns:
-        Images and series in the order of their first file, what was refused, and the number of files that these are together.
+        What can be looked at, in the order of the first file of each; what was refused; and the number of files that these are together.
 
     Example:
         >>> gather([], Path("."))
         ([], [], 0)
     """
-    sources: dict[int, Source] = {}
-    headers: list[SliceHeader] = []
-    numbers: dict[str, int] = {}
-    refused: list[Refusal] = []
+    places = Places(root, keep_ids)
+    paths, in_archives = _unpacked(files, places)
+    single: dict[int, Found] = {}
+    refused: list[Found] = []
+    series: dict[tuple[str, str], list[tuple[int, Header]]] = {}
     n_files = 0
-    for number, path in enumerate(files):
-        try:
-            form = file_format(path)
-            if form == "" and is_side_file(path):
-                continue
-            n_files += 1
-        except DataError as error:
-            n_files += 1
-            refused.append(Refusal(relative(path, root), str(error)))
+    for number, found in enumerate(scan(paths, keep_ids)):
+        n_files += 1
+        places.learn(Path(found.path), found.identifiers)
+        if found.refused:
+            refused.append(found)
+        elif found.header is not None and found.header.kind == "slice":
+            series.setdefault((found.header.patient, found.header.series_key), []).append((number, found.header))
+        else:
+            single[number] = found
+    sources = {number: _single(found, places) for number, found in single.items()}
+    refusals = [Refusal(f"{places.show_unread(path)}{place}", why, n) for path, place, why, n in in_archives]
+    refusals += [Refusal(places.show_unread(Path(found.path)), found.refused) for found in refused]
+    for slices in series.values():
+        for number, source in _stacks(slices, places):
+            if isinstance(source, Source):
+                sources[number] = source
+            else:
+                refusals.append(source)
+    return [sources[number] for number in sorted(sources)], refusals, n_files + sum(n for *_, n in in_archives)
+
+
+def _unpacked(files: Iterable[Path], places: Places) -> tuple[list[Path], list[tuple[Path, str, str, int]]]:
+    """The files, those of archives included; and what was refused in archives: archive, place in it, reason, number of files."""
+    paths: list[Path] = []
+    refused: list[tuple[Path, str, str, int]] = []
+    for path in files:
+        if path.suffix.lower() != ".zip" or places.root.is_relative_to(user_cache()):  # an archive in an archive stays a file
+            paths.append(path)
             continue
         try:
-            if form in RASTER_FORMATS:
-                check_raster(path)
-                place = relative(without_suffix(path), root)
-                sources[number] = Source(str(path), place, place, place)
-            elif form == "DICOM":
-                if path.name.upper().startswith("DICOMDIR"):
-                    n_files -= 1
-                    continue
-                headers.append(read_header(path))
-                numbers[str(path)] = number
-            else:
-                raise DataError(_not_here(form))
+            folder, refused_here = unpack(path)
         except DataError as error:
-            refused.append(Refusal(relative(path, root), str(error)))
-    for series in group_series(headers):
-        place = relative(Path(series[0].path).parent, root)
+            refused.append((path, "", str(error), 1))
+            continue
+        places.archives[folder] = path
+        paths += walk(folder)
+        refused += [(path, f"/{refusal.where}", refusal.reason, refusal.files) for refusal in refused_here]
+    return paths, refused
+
+
+def _single(found: Found, places: Places) -> Source:
+    """A file that is a source of its own."""
+    place = places.show(without_suffix(Path(found.path)))
+    if found.picture is not None:
+        return Source(found.path, place, "", place, "picture", "", (*found.picture, 1))
+    grid = found.grid
+    if grid is None:
+        raise DataError(f"{place} has neither a size nor a place; expected one of them.")
+    spacing, plane = (spacing_of(grid.affine), plane_of(grid.affine)) if grid.in_patient else ((), "")
+    header = found.header
+    if header is None:
+        return Source(found.path, place, "", place, "volume", "", grid.shape, spacing, plane)
+    kind: Literal["picture", "volume", "frames"] = (
+        "picture" if header.kind == "picture" else "frames" if header.kind == "frames" else "volume"
+    )
+    return Source(found.path, place, header.patient, header.series, kind, header.modality, grid.shape, spacing, plane)
+
+
+def _stacks(slices: Sequence[tuple[int, Header]], places: Places) -> Iterable[tuple[int, Source | Refusal]]:
+    """The stacks of one series, each with the number of its first file, or why there is none."""
+    first = slices[0][1]
+    place = places.show(Path(first.path).parent)
+    number_of = {header.path: number for number, header in slices}
+    modalities = sorted({header.modality for _, header in slices})
+    try:
+        if len(modalities) > 1:
+            raise DataError(
+                f"The {len(slices)} slices of one series are of modalities {', '.join(modalities)}; expected one: export the series again."
+            )
+        stacks = split_series([header.slice for _, header in slices if header.slice is not None])
+    except DataError as error:
+        yield slices[0][0], Refusal(f"series {first.series} in {place}", str(error), len(slices))
+        return
+    for stack in stacks:
+        number = min(number_of[one.path] for one in stack)
         try:
-            ordered = order_slices(series)
+            check_stack(stack)
         except DataError as error:
-            refused.append(Refusal(f"series {series[0].series} in {place}", str(error), files=len(series)))
-        else:
-            sources[numbers[series[0].path]] = Source([header.path for header in ordered], place, series[0].patient, series[0].series)
-    return [sources[number] for number in sorted(sources)], refused, n_files
+            yield number, Refusal(f"series {first.series} in {place}", str(error), len(stack))
+            continue
+        affine = stack_affine(stack)
+        yield number, Source(
+            [one.path for one in stack], place, first.patient, first.series, "stack", first.modality,
+            (*stack[0].shape, len(stack)), spacing_of(affine), plane_of(affine),
+        )  # fmt: skip
 
 
 def log_refused(refused: Sequence[Refusal]) -> None:
@@ -94,31 +168,3 @@ def log_refused(refused: Sequence[Refusal]) -> None:
     for reason, refusals in by_reason.items():
         shown = ", ".join(refusal.where for refusal in refusals[:SHOWN]) + (", ..." if len(refusals) > SHOWN else "")
         logger.warning("Refused %d files (%s): %s", sum(refusal.files for refusal in refusals), shown, reason)
-
-
-def relative(path: Path, root: Path) -> str:
-    """A path as it is shown: below ``root`` where it lies there.
-
-    Example:
-        >>> relative(Path("data/test/1.png"), Path("data"))
-        'test/1.png'
-    """
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def without_suffix(path: Path) -> Path:
-    """The path without its suffix, ``.nii.gz`` being one.
-
-    Example:
-        >>> without_suffix(Path("a/b.nii.gz")).as_posix()
-        'a/b'
-    """
-    return path.with_name(path.name[:-7]) if path.name.lower().endswith(".nii.gz") and len(path.name) > 7 else path.with_suffix("")
-
-
-def _not_here(form: str) -> str:
-    if form == "DICOM without preamble":
-        return "The file seems to be DICOM without its 128-byte preamble; expected a standard DICOM file: export it again."
-    if form in ("NIfTI", "gzip"):
-        return "The file seems to be a NIfTI volume; expected image files or DICOM series in a folder: name volumes in a datalist."
-    return "The content is none of PNG, JPEG, BMP, TIFF and DICOM: convert it or leave it out."

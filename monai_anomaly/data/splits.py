@@ -69,8 +69,8 @@ def check_patients(train: Sequence[Case], test: Sequence[Case]) -> None:
     if both:
         shown = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
         raise DataError(
-            f"{len(both)} patients are in training and in test ({shown}); expected each on one side: move all scans of a patient together. "
-            "If the files of different patients carry one PatientID, name the patients in a datalist."
+            f"{len(both)} patient{'s are' if len(both) > 1 else ' is'} in training and in test ({shown}); expected each on one side: "
+            "move all scans of a patient together. If the files of different patients carry one PatientID, name the patients in a datalist."
         )
 
 

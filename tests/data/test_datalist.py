@@ -52,6 +52,16 @@ def test_reads_all_kinds_of_cases(folder):
     assert "label" not in c and len({case["series"] for case in found.cases}) == 5
 
 
+def test_a_training_case_is_normal_unless_its_mask_has_to_tell(folder):
+    training = [
+        {"image": "1.png"}, "1.png", {"image": "1.png", "mask": None}, {"image": "1.png", "mask": "m.png", "label": 0}, {"image": "1.png", "mask": "m.png"},
+    ]  # fmt: skip
+    found = read_datalist(write(folder, {"training": training, "testing": [{"image": "2.png", "mask": "m.png"}]}))
+    assert [case.get("label") for case in found.cases] == [0, 0, 0, 0, None, None]
+    again = read_datalist(write_datalist(folder / "again.json", found.cases))
+    assert [case.get("label") for case in again.cases] == [0, 0, 0, 0, None, None]
+
+
 @pytest.mark.parametrize(
     ("entry", "words", "files"),
     [

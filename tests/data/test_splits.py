@@ -104,7 +104,7 @@ def test_unreadable_files_are_equal_to_none(tmp_path):
 
 
 def test_patient_on_both_sides():
-    with pytest.raises(DataError, match=r"1 patients are in training and in test \(p01\)"):
+    with pytest.raises(DataError, match=r"1 patient is in training and in test \(p01\)"):
         check_patients(cases(2), cases(3)[1:])
 
 

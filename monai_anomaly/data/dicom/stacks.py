@@ -1,282 +1,201 @@
-"""DICOM slices: their headers, and the order and regularity of the series that they make up."""
+"""Stacks: which slices of a series belong together, in which order, and whether that is one regular stack."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
-from ..errors import DataError
-from .cases import pseudonym
-from .formats import reason
+from ...errors import DataError
+from .header import Slice
 
-__all__ = ["SliceHeader", "group_series", "order_slices", "parse_header", "read_header", "series_affine"]
+__all__ = ["MARKS", "SPACING_TOLERANCE", "check_stack", "order_stack", "split_series", "stack_affine"]
 
 Vector = NDArray[np.float64]
 
-NO_PICTURES = frozenset({"DOC", "FID", "KO", "PR", "REG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
-NO_PIXELS = "The file has no pixel data; expected an image: leave it out."
 SPACING_TOLERANCE = 0.01
-ROUNDING_MM = 0.01
+"""By how much of the step two steps may differ."""
+ROUNDING_MM = 0.01 + 1e-6
 """Positions are often written with two decimals."""
-TAGS = [
-    "SpecificCharacterSet", "ImageType", "SOPClassUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
-    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "PixelSpacing", "SliceThickness",
-    "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
-]  # fmt: skip
+SAME_DIRECTION = 1e-3
+TILT_DEGREES = 20.0
+"""A lone slice tilted by less against the rest is an error of the series; by more it is another view."""
+MARKS = ("acquisition", "echo", "time", "b-value", "kind of image", "acquisition time", "content time")
+"""What :attr:`Slice.marks` hold, in the order in which they are tried."""
 
 
-@dataclass(frozen=True)
-class SliceHeader:
-    """What is needed of one slice; positions and distances in millimetres, in DICOM's axes (left, posterior, superior)."""
+def split_series(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Part a series into stacks: by frame of reference, orientation, size and pixel spacing, and by a mark where positions repeat.
 
-    path: str
-    patient: str
-    """Pseudonym of the patient."""
-    series: str
-    """Pseudonym of the series."""
-    series_key: str
-    """Equal for the slices of a series: its SeriesInstanceUID, or what stands in for it."""
-    frame_of_reference: str
-    modality: str
-    shape: tuple[int, int]
-    """Rows and columns."""
-    spacing: tuple[float, float]
-    """Distance between rows and between columns."""
-    row_direction: tuple[float, ...]
-    """Where the column index grows, along a row."""
-    column_direction: tuple[float, ...]
-    position: tuple[float, ...]
-    """Centre of the first pixel."""
-    thickness: float
-    """Step to the next slice as the header has it, for a series of one slice; 1 if unknown."""
+    The stacks are ordered but not yet checked (:func:`check_stack`).
 
-    @property
-    def normal(self) -> Vector:
-        """Direction across the slice."""
-        return np.cross(self.row_direction, self.column_direction)
-
-
-def read_header(path: str | os.PathLike[str]) -> SliceHeader:
-    """Read a DICOM file up to its pixels.
+    Args:
+        slices: of one series, in any order.
 
     Raises:
-        DataError: the file cannot be read, or is not one plain slice with a position in the patient (see :func:`parse_header`).
+        DataError: one slice alone is tilted, or has another size or pixel spacing than a stack beside it.
 
     Example:
-        >>> read_header("slice.dcm").modality  # doctest: +SKIP
-        'CT'
-    """
-    try:
-        with open(path, "rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-            rest = b"" if file.closed else file.read(4)
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        has_pixels = rest in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10") or bool(syntax and syntax.is_deflated)
-        return parse_header(dataset, str(path), has_pixels)
-    except DataError:
-        raise
-    except Exception as error:  # pydicom raises whatever a broken file makes it raise
-        raise DataError(f"The DICOM header cannot be read ({reason(error)}); expected a whole DICOM file: export it again.") from error
-
-
-def parse_header(dataset: Dataset, path: str, has_pixels: bool) -> SliceHeader:
-    """Check that a data set is one plain slice, and take from it what is needed.
-
-    Raises:
-        DataError: not a picture, several frames, colour, no position, or values that cannot be.
-
-    Example:
-        >>> parse_header(Dataset(), "empty.dcm", has_pixels=True)
-        Traceback (most recent call last):
-        monai_anomaly.errors.DataError: The picture has None rows and None columns; expected both to be 1 or more: export it again.
-    """
-    modality = str(dataset.get("Modality") or "")
-    if modality in NO_PICTURES:
-        raise DataError(f"The DICOM object is of modality {modality}, not a picture; expected slices such as CT or MR: leave it out.")
-    if not has_pixels:
-        raise DataError(NO_PIXELS)
-    frames = dataset.get("NumberOfFrames") or 1
-    if int(frames) != 1:
-        raise DataError(f"The file holds {frames} frames; expected one slice per file: export the series as single-frame DICOM.")
-    if int(dataset.get("SamplesPerPixel") or 1) != 1 or dataset.get("PhotometricInterpretation", "MONOCHROME2") != "MONOCHROME2":
-        found = dataset.get("PhotometricInterpretation", "colour")
-        raise DataError(f"The pixels are {found}; expected MONOCHROME2: export it as PNG.")
-    kinds = {str(kind).upper() for kind in _values(dataset, "ImageType")}
-    for kind, what in (("MOSAIC", "a mosaic of slices in one picture"), ("LOCALIZER", "a localizer, made to plan the scan")):
-        if kind in kinds:
-            raise DataError(f"The file is {what}; expected a slice of a series: leave it out or convert it.")
-    rows, columns = dataset.get("Rows"), dataset.get("Columns")
-    if not rows or not columns:
-        raise DataError(f"The picture has {rows} rows and {columns} columns; expected both to be 1 or more: export it again.")
-    geometry = {
-        tag: _numbers(dataset, tag, n) for tag, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-    }
-    along_row, along_column = geometry["ImageOrientationPatient"][:3], geometry["ImageOrientationPatient"][3:]
-    if not np.allclose(
-        [np.dot(along_row, along_row), np.dot(along_column, along_column), np.dot(along_row, along_column)], [1, 1, 0], atol=2e-3
-    ):
-        raise DataError(
-            "ImageOrientationPatient does not hold two perpendicular directions of length 1: its geometry cannot be trusted; export it again."
-        )
-    if min(geometry["PixelSpacing"]) <= 0:
-        raise DataError(f"PixelSpacing is {geometry['PixelSpacing']} mm; expected positive distances: export it again.")
-    if modality == "CT" and (dataset.get("RescaleSlope") is None or dataset.get("RescaleIntercept") is None):
-        raise DataError(
-            "The CT slice has no RescaleSlope or RescaleIntercept; expected both, to get Hounsfield units: export it again, or as PNG."
-        )
-    patient_id, study, series, frame, number = (
-        str(dataset.get(tag) or "").strip()
-        for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber")
-    )
-    # Some tools blank the identifiers. Files of one folder and one frame of reference are then tried as one series: the checks of its order decide.
-    folder = Path(path).absolute().parent
-    series_name = series or f"{folder.name} {frame} {number}"
-    return SliceHeader(
-        path=path,
-        patient=pseudonym("p", patient_id or study or frame or folder.name),
-        series=pseudonym("s", series_name),
-        series_key=series or f"{folder} {series_name}",
-        frame_of_reference=frame,
-        modality=modality,
-        shape=(int(rows), int(columns)),
-        spacing=(geometry["PixelSpacing"][0], geometry["PixelSpacing"][1]),
-        row_direction=along_row,
-        column_direction=along_column,
-        position=geometry["ImagePositionPatient"],
-        thickness=_step(dataset),
-    )
-
-
-def group_series(headers: Iterable[SliceHeader]) -> list[list[SliceHeader]]:
-    """Slices by series, in the order given, series in the order of their first file.
-
-    Example:
-        >>> group_series([])
+        >>> split_series([])
         []
     """
-    series: dict[str, list[SliceHeader]] = {}
-    for header in headers:
-        series.setdefault(header.series_key, []).append(header)
-    return list(series.values())
+    groups: list[list[Slice]] = []
+    for one in slices:
+        home = next((group for group in groups if _alike(group[0], one)), None)
+        if home is None:
+            groups.append([one])
+        else:
+            home.append(one)
+    _refuse_lone(groups)
+    return [stack for group in groups for stack in _split_repeated(order_stack(group))]
 
 
-def order_slices(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
-    """Order the slices of one series by position along their normal, and refuse what is not one regular stack.
-
-    The stack may be sheared (a tilted CT gantry): positions must be even along one line, which need not be perpendicular to the slices.
-
-    Raises:
-        DataError: mixed series, sizes, orientations or pixel spacings; two slices at one position; steps that differ by more than 1 %.
+def order_stack(slices: Sequence[Slice]) -> list[Slice]:
+    """Order slices of one orientation by position along their normal.
 
     Example:
-        >>> [header.position[2] for header in order_slices(headers)]  # doctest: +SKIP
-        [0.0, 5.0, 10.0]
+        >>> order_stack([])
+        []
     """
-    first = headers[0]
-    for name, what in (
-        ("series_key", "series"),
-        ("modality", "modalities"),
-        ("shape", "picture sizes"),
-        ("frame_of_reference", "frames of reference"),
-    ):
-        found = {getattr(header, name) for header in headers}
-        if len(found) > 1:
-            shown = f": {sorted(found)}" if name in ("shape", "modality") else ""
-            raise DataError(
-                f"The {len(headers)} slices have {len(found)} different {what}{shown}; expected one: keep one stack of slices together."
-            )
-    for name, what in (("row_direction", "orientations"), ("column_direction", "orientations"), ("spacing", "pixel spacings (mm)")):
-        values = np.array([getattr(header, name) for header in headers])
-        off = np.abs(values - values[0]).max(axis=1) > 1e-3 * np.abs(values[0]).max()
-        if off.any():
-            other = headers[int(off.argmax())]
-            pair = f"{getattr(first, name)} and {getattr(other, name)}"
-            raise DataError(
-                f"The {len(headers)} slices have different {what}: {pair}; expected one stack of slices: keep it apart from the rest."
-            )
-    positions = np.array([header.position for header in headers])
-    order = np.argsort(positions @ first.normal, kind="stable")
-    ordered, positions = [headers[i] for i in order], positions[order]
-    if len(ordered) > 1:
-        _check_steps(positions, first)
-    return ordered
+    if not slices:
+        return []
+    normal = _normal(slices[0])
+    return sorted(slices, key=lambda one: (float(np.dot(one.position, normal)), one.path, one.name))
 
 
-def series_affine(ordered: Sequence[SliceHeader]) -> Vector:
+def check_stack(stack: Sequence[Slice]) -> None:
+    """Refuse what is not one regular stack.
+
+    It may be sheared (a tilted CT gantry): positions must be even along one line, which need not be perpendicular to the slices.
+
+    Args:
+        stack: as :func:`split_series` gives it.
+
+    Raises:
+        DataError: slices that differ in orientation, size or pixel spacing; two at one position; steps that differ by more than 1 %; positions off the line.
+
+    Example:
+        >>> check_stack([])
+    """
+    if len(stack) < 2:
+        return
+    first = stack[0]
+    for other in stack:
+        if not _alike(first, other):
+            raise DataError(
+                f"The slices differ: {first.name} {_looks(first)}, {other.name} {_looks(other)}; expected one stack: keep them apart."
+            )
+    positions = np.array([one.position for one in stack])
+    steps = np.diff(positions @ _normal(first))
+    expected = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median is always a step that is there
+    same = max(ROUNDING_MM, SPACING_TOLERANCE * expected)
+    smallest = int(steps.argmin())
+    if steps[smallest] < same:
+        places = 1 + int((steps >= same).sum())
+        at = "one position" if places == 1 else f"only {places} positions"
+        raise DataError(
+            f"The {len(stack)} slices lie at {at}: {stack[smallest].name} and {stack[smallest + 1].name} share one, and neither "
+            f"{', '.join(MARKS[:3])} nor kind of image tells copies or time points apart; expected one slice at each position: export each apart."
+        )
+    worst = int(np.abs(steps - expected).argmax())
+    if abs(steps[worst] - expected) > same:
+        raise DataError(
+            f"The slices are not evenly spaced: {expected:.3f} mm expected, {steps[worst]:.3f} mm found between {stack[worst].name} and "
+            f"{stack[worst + 1].name} (slices {worst + 1} and {worst + 2} of {len(stack)} by position); a slice may be missing: export the series again."
+        )
+    line = positions[0] + np.arange(len(stack))[:, None] * (positions[-1] - positions[0]) / len(steps)
+    off = np.linalg.norm(positions - line, axis=1)
+    if off.max() > max(same, 0.1 * min(first.spacing)):
+        raise DataError(
+            f"The slices are shifted against each other: {stack[int(off.argmax())].name} lies {off.max():.3f} mm beside the line through the others; "
+            "expected positions on one line: export the series again."
+        )
+
+
+def stack_affine(stack: Sequence[Slice]) -> Vector:
     """Affine ``(4, 4)`` from (row, column, slice) to millimetres in NIfTI's axes (right, anterior, superior), as MONAI has them.
 
     Args:
-        ordered: slices as :func:`order_slices` gives them.
+        stack: one or more slices, ordered and checked.
 
     Example:
-        >>> series_affine(order_slices(headers))[:3, 3]  # doctest: +SKIP
+        >>> stack_affine(stack)[:3, 3]  # doctest: +SKIP
         array([115., 110.,  -4.])
     """
-    first, last = ordered[0], ordered[-1]
+    first, last = stack[0], stack[-1]
     affine = np.eye(4)
-    affine[:3, 0] = np.multiply(first.column_direction, first.spacing[0])
-    affine[:3, 1] = np.multiply(first.row_direction, first.spacing[1])
-    if len(ordered) > 1:
-        affine[:3, 2] = np.subtract(last.position, first.position) / (len(ordered) - 1)
+    affine[:3, 0] = np.multiply(first.orientation[3:], first.spacing[0])
+    affine[:3, 1] = np.multiply(first.orientation[:3], first.spacing[1])
+    if len(stack) > 1:
+        affine[:3, 2] = np.subtract(last.position, first.position) / (len(stack) - 1)
     else:
-        affine[:3, 2] = first.normal * first.thickness
+        affine[:3, 2] = _normal(first) * first.thickness
     affine[:3, 3] = first.position
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def _check_steps(positions: Vector, first: SliceHeader) -> None:
-    heights = positions @ first.normal
-    steps = np.diff(heights)
-    expected = float(np.median(steps))
-    smallest = int(steps.argmin())
-    if steps[smallest] < max(ROUNDING_MM, SPACING_TOLERANCE * expected):
-        places = 1 + int((steps >= max(ROUNDING_MM, SPACING_TOLERANCE * expected)).sum())
-        raise DataError(
-            f"The {len(steps) + 1} slices lie at only {places} positions (slices {smallest + 1} and {smallest + 2} share one): several time points, echoes or "
-            "copies in one series; expected one slice at each position: export them as series of their own."
-        )
-    tolerance = max(SPACING_TOLERANCE * expected, ROUNDING_MM)
-    worst = int(np.abs(steps - expected).argmax())
-    if abs(steps[worst] - expected) > tolerance:
-        raise DataError(
-            f"The slices are not evenly spaced: {expected:.3f} mm expected, {steps[worst]:.3f} mm found between slices {worst + 1} and {worst + 2} "
-            f"of {len(steps) + 1}, ordered by position; a slice may be missing: export the series again."
-        )
-    line = positions[0] + np.arange(len(positions))[:, None] * (positions[-1] - positions[0]) / len(steps)
-    aside = float(np.linalg.norm(positions - line, axis=1).max())
-    if aside > max(tolerance, 0.1 * min(first.spacing)):
-        raise DataError(
-            f"The slices are shifted against each other by up to {aside:.3f} mm; expected positions on one line: export the series again."
-        )
+def _normal(one: Slice) -> Vector:
+    return np.cross(one.orientation[:3], one.orientation[3:])
 
 
-def _values(dataset: Dataset, tag: str) -> list[Any]:
-    value = dataset.get(tag)
-    if value is None:
-        return []
-    return [value] if isinstance(value, str | int | float) else list(value)
+def _alike(one: Slice, other: Slice) -> bool:
+    return (
+        one.shape == other.shape
+        and one.frame_of_reference == other.frame_of_reference
+        and _close(one.orientation, other.orientation, SAME_DIRECTION)
+        and _close(one.spacing, other.spacing, SAME_DIRECTION * max(one.spacing))
+    )
 
 
-def _numbers(dataset: Dataset, tag: str, n: int) -> tuple[float, ...]:
-    values = tuple(float(value) for value in _values(dataset, tag))
-    if len(values) != n or not np.isfinite(values).all():
-        raise DataError(
-            f"{tag} holds {len(values)} usable numbers; expected {n}, to know where the slice lies: export it as PNG if that does not matter."
-        )
-    return values
+def _close(one: Sequence[float], other: Sequence[float], tolerance: float) -> bool:
+    return one == other or all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
 
 
-def _step(dataset: Dataset) -> float:
-    for tag in ("SpacingBetweenSlices", "SliceThickness"):
-        values = _values(dataset, tag)
-        if values and np.isfinite(float(values[0])) and float(values[0]) > 0:
-            return float(values[0])
-    return 1.0
+def _refuse_lone(groups: Sequence[Sequence[Slice]]) -> None:
+    """Several slices that agree are a stack of their own; one that stands alone beside a stack, and nearly fits, is an error."""
+    stacks = [group for group in groups if len(group) > 1]
+    for group in groups:
+        if len(group) > 1 or not stacks:
+            continue
+        for stack in stacks:
+            degrees = float(np.degrees(np.arccos(np.clip(np.dot(_normal(group[0]), _normal(stack[0])), -1, 1))))
+            if degrees < TILT_DEGREES:
+                elsewhere = group[0].frame_of_reference != stack[0].frame_of_reference
+                what = (
+                    f"is tilted by {degrees:.1f} degrees against" if degrees > 0.05
+                    else "has another frame of reference than" if elsewhere
+                    else f"({_looks(group[0])}) differs from"
+                )  # fmt: skip
+                raise DataError(
+                    f"In a series of {sum(map(len, groups))} slices {group[0].name} {what} {stack[0].name} ({_looks(stack[0])}) and {len(stack) - 1} more; "
+                    "expected slices of one orientation and size: export it without that slice."
+                )
+
+
+def _looks(one: Slice) -> str:
+    return f"{one.shape[0]} x {one.shape[1]} pixels of {one.spacing[0]:g} x {one.spacing[1]:g} mm"
+
+
+def _split_repeated(stack: list[Slice]) -> list[list[Slice]]:
+    """Where several slices share each position, part them by the first mark, or pair of marks, that gives every part each position once."""
+    positions = [tuple(round(x / ROUNDING_MM) for x in one.position) for one in stack]
+    n_positions = len(set(positions))
+    if n_positions == len(stack):
+        return [stack]
+    singles = [(number,) for number in range(len(MARKS))]
+    for chosen in [*singles, *combinations(range(len(MARKS)), 2)]:  # echoes of several time points need two
+        parts = _group(stack, lambda one, chosen=chosen: tuple(one.marks[number] for number in chosen))  # type: ignore[misc]
+        if len(parts) > 1 and all(
+            len(part) == n_positions == len({tuple(round(x / ROUNDING_MM) for x in one.position) for one in part}) for part in parts
+        ):
+            return parts
+    return [stack]
+
+
+def _group(stack: Sequence[Slice], key: Callable[[Slice], Hashable]) -> list[list[Slice]]:
+    parts: dict[Hashable, list[Slice]] = {}
+    for one in stack:
+        parts.setdefault(key(one), []).append(one)
+    return list(parts.values())

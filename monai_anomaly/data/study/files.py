@@ -14,12 +14,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ...errors import DataError, OptionError
+from ..folders import scratch_folder, user_cache
 from .dicom import write_mask, write_series
 from .phantom import make_phantom
 
@@ -74,7 +72,7 @@ def write_study(folder: str | os.PathLike[str], *, seed: int = 0, progress: bool
     try:
         _refuse_foreign(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _scratch(folder) as scratch:
+        with scratch_folder(folder.parent, folder.name) as scratch:
             started = time.perf_counter()
             whole = scratch / "whole"
             _write(whole, seed, progress)
@@ -102,8 +100,7 @@ def builtin_study() -> Path:
         >>> datalist = builtin_study() / "datalist.json"  # doctest: +SKIP
     """
     root = os.environ.get("MONAI_DATA_DIRECTORY")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "monai_anomaly"
-    folder = (Path(root) if root else cache).expanduser().absolute() / FOLDER
+    folder = (Path(root).expanduser().absolute() if root else user_cache()) / FOLDER
     if _is_whole(folder, seed=0):
         logger.info("The built-in study is in %s.", folder)
         return folder
@@ -167,21 +164,6 @@ def _write(folder: Path, seed: int, progress: bool) -> None:
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n", encoding="utf-8")
     files = sum(1 for _ in folder.glob("*/**/*.*"))
     (folder / MARKER).write_text(json.dumps({**_expected(seed), "files": files}, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder``; those that killed processes left behind over an hour ago are removed on the way."""
-    prefix = f".{folder.name}.writing-"
-    for leftover in folder.parent.glob(f"{prefix}*"):
-        with suppress(FileNotFoundError):  # its owner may be removing it just now
-            if time.time() - leftover.stat().st_mtime > 3600:
-                shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _publish(whole: Path, folder: Path, scratch: Path) -> None:

@@ -1,0 +1,57 @@
+"""The Skip-TS bundle in the test's own process: its commands, its preprocessing, and scores of an untrained detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_anomaly.data import SliceDataset
+from monai_anomaly.errors import AnomalyError
+
+from .tiny import tiny_detector
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "skipts"
+
+
+def run_bundle(name: str, **flags: Any) -> None:
+    """Run ``train``, ``evaluate`` or ``inference``; an AnomalyError comes out as it is, without what MONAI wraps around it."""
+    flow = ConfigWorkflow(
+        config_file=str(BUNDLE / f"{name}.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False,
+        workflow_type="train" if name == "train" else "infer", **flags,
+    )  # fmt: skip
+    try:
+        flow.initialize()
+        flow.run()
+        flow.finalize()
+    except Exception as error:
+        inner: BaseException | None = error
+        while inner is not None and not isinstance(inner, AnomalyError):
+            inner = inner.__cause__ or inner.__context__
+        raise (inner or error) from None
+
+
+def bundle_slices(cases: Sequence[Any], size: int = 64) -> SliceDataset:
+    """The slices of cases, prepared as the Skip-TS bundle's JSON says."""
+    parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "train.json"))
+    parser["image_size"] = size
+    parser.parse()
+    chains = [parser.get_parsed_content(f"train#{name}") for name in ("preprocessing", "slice_preprocessing")]
+    return SliceDataset(list(cases), chains[0], size, keep=False, slice_transform=chains[1])
+
+
+def slice_scores(files: Sequence[Any], size: int = 64, every: int = 1) -> list[torch.Tensor]:
+    """For each case, the scores of every n-th slice by an untrained ResNet-18 detector."""
+    dataset = bundle_slices([{"image": file, "series": f"s{k}"} for k, file in enumerate(files)], size)
+    detector = tiny_detector().eval()
+    scores: list[list[torch.Tensor]] = [[] for _ in files]
+    with torch.no_grad():
+        for number, (case, k) in enumerate(dataset.index):
+            if k % every == 0:
+                sample = dataset[number]
+                assert not sample["refused"], sample["refused"]
+                scores[case].append(detector.score(detector(sample["image"][None])))
+    return [torch.cat(parts) for parts in scores]
