@@ -9,7 +9,7 @@ from .progress import ProgressBar
 from .record import RunRecord, versions
 from .reporting import WriteResults
 from .results import score_metrics
-from .scores import PatientScore, ScoreCollector, SliceScore, pool_patients
+from .scores import PatientScore, ScoreCollector, SeriesScore, SliceScore, pool_patients, pool_series
 from .seeding import EpochSeed
 from .trainer import DistillationTrainer
 
@@ -25,10 +25,12 @@ __all__ = [
     "RunRecord",
     "SaveDetector",
     "ScoreCollector",
+    "SeriesScore",
     "SliceScore",
     "WriteResults",
     "load_detector",
     "pool_patients",
+    "pool_series",
     "save_detector",
     "score_metrics",
     "versions",

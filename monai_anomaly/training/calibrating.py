@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..errors import DataError
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
 from .evaluator import AnomalyEvaluator
-from .scores import ScoreCollector, pool_patients
+from .scores import ScoreCollector, SliceScore, pool_patients, pool_series
 
 __all__ = ["CalibrateDetector"]
 
@@ -27,6 +28,11 @@ class CalibrateDetector:
 
     The colour scale of heat maps is fixed here too, one per model: from the mean of the maps' medians to twice as far as the level that the hottest
     pixel of 95 % of these normal slices stays below. So the middle of the scale is where normal ends.
+
+    The calibration holds one score per held-out slice (``image``), the patient's pooled score (``patient``), and the highest map value of the patient
+    anywhere (``pixel``), which the threshold of findings is taken from: whatever the pooling, a normal patient has any map value above it at most at the
+    stated rate. With ``series_per_patient``, the largest number of series that a held-out patient has: where it is 1, the patients' scores are scores of
+    series too.
 
     Args:
         evaluator: an evaluator over held-out normal scans, or over some training scans when nothing is held out.
@@ -76,6 +82,9 @@ class CalibrateDetector:
             of_patients = Calibration([row.score for row in patients])
             calibration["image"] = Calibration([row.score for row in slices]).to_dict()
             calibration["patient"] = of_patients.to_dict()
+            calibration["pixel"] = self._highest_values(slices).to_dict()
+            series = Counter(row.patient for row in pool_series(slices, self.collector.cases, self.series_pooling))
+            calibration["series_per_patient"] = max(series.values())
             logger.info(
                 "Calibrated on %d held-out normal patients (%d slices): the smallest false-alarm rate they can promise is %.3f for a patient.",
                 len(patients), len(slices), of_patients.smallest_rate,
@@ -83,3 +92,9 @@ class CalibrateDetector:
         else:
             logger.warning("No normal patients are held out (calibration_fraction 0): there is no threshold and there are no p-values.")
         self.detector.calibration = calibration
+
+    def _highest_values(self, slices: Sequence[SliceScore]) -> Calibration:
+        """The highest map value of each patient, whatever pixel pooling the slices' scores come from."""
+        peaks = torch.cat(self._peaks).tolist()
+        rows = [row._replace(score=peak) for row, peak in zip(slices, peaks, strict=True)]
+        return Calibration([row.score for row in pool_patients(rows, self.collector.cases, Pooling("max"))])

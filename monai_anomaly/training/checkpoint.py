@@ -35,7 +35,8 @@ def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str 
     Args:
         path: a ``model.pt`` that training wrote.
         maps: other levels than those of the training, for comparison.
-        pooling: another pixel pooling than that of the training. With either of the two the stored calibration no longer applies and is dropped.
+        pooling: another pixel pooling than that of the training. With either of the two the stored
+            calibration of scores no longer applies and is dropped; that of findings (``pixel``) depends on the maps only.
 
     Returns:
         The detector in evaluation mode, on the CPU.
@@ -100,11 +101,16 @@ def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str
     if pooling is not None:
         detector.pooling = Pooling(pooling)
     if (maps is not None or pooling is not None) and detector.calibration is not None:
+        # Colours and the highest map values are measured on maps before any pooling.
+        kept = ("series_pooling",) if maps is not None else ("series_pooling", "colour_range", "pixel")
+        detector.calibration = {key: value for key, value in detector.calibration.items() if key in kept}
         logger.warning(
-            "Another map rule than the training's is asked for: its calibration does not apply, so there is no threshold and no p-value."
+            "Another %s than the training's is asked for: its calibration does not apply, so scores have no threshold and no p-value%s.",
+            "choice of maps" if maps is not None else "pooling",
+            "; that of findings does not depend on the pooling and stays"
+            if "pixel" in detector.calibration
+            else ", and there are no findings",
         )
-        kept = ("series_pooling",) if maps is not None else ("series_pooling", "colour_range")
-        detector.calibration = {key: detector.calibration[key] for key in kept}
     return detector
 
 

@@ -50,8 +50,8 @@ def versions() -> dict[str, str]:
 class RunRecord:
     """Handler of the trainer: write ``run.json`` when training starts, and again when it ends or fails.
 
-    It holds the settings, versions, device, teacher (source and SHA-256), data fingerprint, seed, counts of files read and refused with reasons,
-    the loss terms of each epoch, wall time and how the run ended.
+    It holds the settings, versions, device, teacher (source and SHA-256), data fingerprint, seed, counts of files read and refused with reasons, of slices
+    left out and of the intensity rules in use, the loss terms of each epoch, wall time and how the run ended.
 
     Args:
         path: where to write it.
@@ -106,6 +106,9 @@ class RunRecord:
                         "patients": len({case.get("patient") for case in dataset.cases}),
                         "slices": len(dataset),
                         "empty_slices_left_out": dataset.n_empty,
+                        "marked_slices_left_out": dataset.n_marked,
+                        "intensity": dataset.intensity,
+                        "cases_from_cache": dataset.n_cached,
                     }
                     for name, dataset in self.datasets.items()
                 },

@@ -1,4 +1,4 @@
-"""What a run of the evaluator found: one row per slice, one per patient."""
+"""What a run of the evaluator found: one row per slice, one per series, one per patient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from ..data import Case, Refusal, case_files, case_name
 from ..scoring import Pooling
 
-__all__ = ["PatientScore", "ScoreCollector", "SliceScore", "pool_patients"]
+__all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "pool_patients", "pool_series"]
 
 
 class SliceScore(NamedTuple):
@@ -38,6 +38,19 @@ class PatientScore(NamedTuple):
     n_slices: int
     worst: SliceScore
     """The patient's highest slice."""
+
+
+class SeriesScore(NamedTuple):
+    """Score of one series (one case), pooled over its slices."""
+
+    case: int
+    """Index into the list of cases."""
+    patient: str
+    label: int
+    score: float
+    n_slices: int
+    worst: SliceScore
+    """The series' highest slice."""
 
 
 class ScoreCollector:
@@ -100,15 +113,56 @@ def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: 
     """
     groups: dict[str, list[SliceScore]] = {}
     for row in slices:
-        groups.setdefault(cases[row.case].get("patient", str(row.case)), []).append(row)
+        groups.setdefault(_patient(cases, row.case), []).append(row)
     return [
         PatientScore(
             patient=patient,
-            label=max(max(row.label, cases[row.case].get("label", -1)) for row in rows),
-            score=float(pooling(torch.tensor([[row.score for row in rows]], dtype=torch.float64))),
+            label=_label(rows, cases),
+            score=_pooled(rows, pooling),
             mean_intensity=float(np.mean([row.mean_intensity for row in rows])),
             n_slices=len(rows),
-            worst=max(rows, key=lambda row: row.score),
+            worst=_worst(rows),
         )
         for patient, rows in groups.items()
     ]
+
+
+def pool_series(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Pooling) -> list[SeriesScore]:
+    """Pool the slices of each series, in the order in which series first appear.
+
+    Args:
+        slices: scored slices.
+        cases: the cases that ``SliceScore.case`` points into, one per series.
+        pooling: rule from slice scores to the series' score.
+
+    Returns:
+        One row per series; abnormal when the case or any of its slices is, unknown when neither says.
+
+    Example:
+        >>> rows = [SliceScore(0, 0, 0, 0.25, 0.0), SliceScore(1, 0, 0, 0.5, 0.0), SliceScore(0, 1, 0, 0.75, 0.5)]
+        >>> [(row.case, row.score) for row in pool_series(rows, [{"patient": "a"}, {"patient": "a"}], Pooling("mean"))]
+        [(0, 0.5), (1, 0.5)]
+    """
+    groups: dict[int, list[SliceScore]] = {}
+    for row in slices:
+        groups.setdefault(row.case, []).append(row)
+    return [
+        SeriesScore(case, _patient(cases, case), _label(rows, cases), _pooled(rows, pooling), len(rows), _worst(rows))
+        for case, rows in groups.items()
+    ]
+
+
+def _patient(cases: Sequence[Case], case: int) -> str:
+    return cases[case].get("patient", str(case))
+
+
+def _label(rows: Sequence[SliceScore], cases: Sequence[Case]) -> int:
+    return max(max(row.label, cases[row.case].get("label", -1)) for row in rows)
+
+
+def _pooled(rows: Sequence[SliceScore], pooling: Pooling) -> float:
+    return float(pooling(torch.tensor([[row.score for row in rows]], dtype=torch.float64)))
+
+
+def _worst(rows: Sequence[SliceScore]) -> SliceScore:
+    return max(rows, key=lambda row: row.score)

@@ -1,14 +1,23 @@
-"""Maps and pictures onto disk: heat maps as PNG, series on their own grid as NIfTI."""
+"""Maps and pictures onto disk: heat maps as PNG, series on their own grid as NIfTI, findings as a table."""
 
 from .colours import ColourScale, binary_mask, contour, rgb_image
+from .findings import FINDING_COLUMNS, SaveFindings
 from .heatmap import caption, write_heatmap
-from .saving import SaveHeatmaps, SaveVolumes
-from .volume import write_map_volume
+from .saving import SaveHeatmaps
+from .series import AssembleSeries, SeriesWriter
+from .series_map import MapGrid, SeriesMap
+from .volume import SaveVolumes, write_map_volume
 
 __all__ = [
+    "FINDING_COLUMNS",
+    "AssembleSeries",
     "ColourScale",
+    "MapGrid",
+    "SaveFindings",
     "SaveHeatmaps",
     "SaveVolumes",
+    "SeriesMap",
+    "SeriesWriter",
     "binary_mask",
     "caption",
     "contour",

@@ -127,6 +127,10 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(trained, fol
     [
         ("backbone", "resnet34", lambda flow: flow.parser.get_parsed_content("network_def").system.teacher.name),
         ("image_size", 32, lambda flow: flow.parser.get_parsed_content("train#dataset")[0]["image"].shape[-1]),
+        ("preset", "image", lambda flow: flow.parser.get_parsed_content("train#preprocessing").transforms[2].preset),
+        ("plane", "coronal", lambda flow: flow.parser.get_parsed_content("train#preprocessing").transforms[1].plane),
+        ("plane", "axial", lambda flow: flow.parser.get_parsed_content("network_def").preprocessing["plane"]),
+        ("neighbours", 1, lambda flow: flow.parser.get_parsed_content("validate#dataset").neighbours),
         ("ct_window", "bone", lambda flow: flow.parser.get_parsed_content("network_def").preprocessing["ct_window"]),
         ("skips", 1, lambda flow: flow.parser.get_parsed_content("network_def").system.skips),
         ("deconv_kernel", 3, lambda flow: flow.parser.get_parsed_content("network_def").system.student.deconv_kernel),
@@ -169,6 +173,37 @@ def test_every_flag_reaches_what_it_names(folder, tmp_path, flag, value, read):
         assert read(flow) == value
 
 
+def test_a_second_run_takes_its_images_from_the_cache(folder, tmp_path):
+    flags = {**SMALL, "epochs": 1, "cache_dir": str(tmp_path / "cache"), "cache_gb": 0.1, "neighbours": 1}
+    records, models = [], []
+    for number, more in enumerate(({}, {}, {"image_size": 32})):
+        flow = run("train", dataset_dir=str(folder), output_dir=str(tmp_path / str(number)), **{**flags, **more})
+        records.append(json.loads((tmp_path / str(number) / "run.json").read_text())["data"])
+        models.append(torch.load(tmp_path / str(number) / "model.pt", weights_only=True))
+    counts = [[record[part]["cases_from_cache"] for part in ("train", "calibration")] for record in records]
+    assert counts == [[0, 0], [10, 2], [0, 0]] and records[0]["train"]["intensity"] == {"image storage range 0 to 255": 10}
+    weights = [key for key in models[0] if key != "_extra_state"]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in weights)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2 * 20  # the evaluations' too
+    assert flow.parser.get_parsed_content("cache").max_bytes == 10**8
+    assert load_detector(tmp_path / "0" / "model.pt").preprocessing["neighbours"] == 1
+
+
+def test_lesions_of_training_patients_are_left_out_slice_by_slice(folder, tmp_path):
+    mask = lambda name, group: str(folder / "ground_truth" / group / f"{name}_mask.png")  # noqa: E731
+    normal = [{"image": str(path)} for path in sorted((folder / "train" / "good").iterdir())]
+    marked = [{"image": str(path), "mask": mask(path.stem, "square")} for path in sorted((folder / "test" / "square").iterdir())]
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [*normal, *marked], "testing": [{"image": normal[0]["image"]}]}))
+    run(
+        "train",
+        dataset_dir=str(tmp_path / "datalist.json"),
+        output_dir=str(tmp_path / "out"),
+        **{**SMALL, "calibration_fraction": 0, "epochs": 1},
+    )
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["data"]["train"]
+    assert (record["cases"], record["slices"], record["marked_slices_left_out"]) == (16, 12, 4)
+
+
 def test_documented_flags_are_the_configs_own():
     text = (BUNDLE / "docs" / "README.md").read_text()
     config = json.loads((BUNDLE / "train.json").read_text())
@@ -181,7 +216,9 @@ def test_documented_flags_are_the_configs_own():
 
 def test_blocks_that_the_three_configs_share_are_equal():
     train, evaluate, inference = (json.loads((BUNDLE / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference"))
-    assert train["train"]["preprocessing"] == evaluate["validate"]["preprocessing"] == inference["preprocessing"]
+    for block in ("preprocessing", "slice_preprocessing"):
+        assert train["train"][block] == evaluate["validate"][block] == inference[block]
+    assert train["cache"] == evaluate["cache"] == inference["cache"]
     for key in set(evaluate) & set(inference) - {"imports", "output_dir", "run", "handlers"}:
         assert evaluate[key] == inference[key], key
 

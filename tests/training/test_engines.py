@@ -13,7 +13,6 @@ from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
 from monai_anomaly.scoring import Calibration, Pooling
 from monai_anomaly.training import (
     AnomalyEvaluator,
-    CalibrateDetector,
     DistillationTrainer,
     EpochSeed,
     PixelMetrics,
@@ -21,6 +20,7 @@ from monai_anomaly.training import (
     ScoreCollector,
     SliceScore,
     pool_patients,
+    pool_series,
     score_metrics,
 )
 
@@ -148,6 +148,14 @@ def test_patients_pool_their_slices():
     assert (b.patient, b.label, b.score) == ("b", -1, 0.5)
 
 
+def test_series_pool_their_slices():
+    rows = [SliceScore(1, 4, 0, 1.0, 0.0), SliceScore(0, 0, -1, 2.0, 0.0), SliceScore(1, 5, 1, 5.0, 0.0), SliceScore(2, 0, -1, 0.5, 0.0)]
+    cases = [{"patient": "a"}, {"patient": "a", "label": 1}, {}]
+    b, a, c = pool_series(rows, cases, Pooling("mean"))
+    assert (b.case, b.patient, b.label, b.score, b.n_slices, b.worst.slice_index) == (1, "a", 1, 3.0, 2, 5)
+    assert (a.case, a.patient, a.label, a.score, a.n_slices) == (0, "a", -1, 2.0, 1) and (c.patient, c.score) == ("2", 0.5)
+
+
 def test_score_metrics_against_hand_counts():
     rows = [
         SliceScore(k, 0, label, s, m) for k, (label, s, m) in enumerate([(0, 0.1, 5), (0, 0.4, 4), (1, 0.35, 3), (1, 0.8, 2), (-1, 9.0, 1)])
@@ -160,23 +168,3 @@ def test_score_metrics_against_hand_counts():
     assert "auroc" not in score_metrics(rows[:2], None, None)
     # A score that equals the threshold has a p-value above the rate: it is not flagged.
     assert score_metrics([SliceScore(0, 0, 1, 0.2, 0.0)], Calibration([0.05, 0.2, 0.3]), rate=0.5)["sensitivity"] == 0.0
-
-
-@pytest.mark.parametrize("held_out", [True, False])
-def test_calibration_keeps_scores_and_one_colour_scale(held_out):
-    detector, dataset = tiny_detector().eval(), Slices(6, empty=(5,))
-    evaluator = AnomalyEvaluator(torch.device("cpu"), torch.utils.data.DataLoader(dataset, batch_size=4), detector)
-    engine = Engine(lambda engine, batch: None)
-    CalibrateDetector(evaluator, dataset.cases, detector, held_out, "mean").attach(engine)
-    for _ in range(2):  # the second run starts anew
-        engine.run([0])
-    with torch.no_grad():
-        flat = detector(dataset.images[:5]).flatten(1)
-    low, hot = flat.median(dim=1).values.mean().item(), np.quantile(flat.amax(1).numpy(), 0.95)
-    np.testing.assert_allclose(detector.colour_range, (low, low + 2 * (hot - low)), rtol=1e-5)
-    assert set(detector.calibration) == {"colour_range", "series_pooling"} | ({"image", "patient"} if held_out else set())
-    if held_out:
-        scores = flat.amax(1).numpy()
-        np.testing.assert_allclose(detector.calibration["image"]["scores"], np.sort(scores), rtol=1e-5)
-        expected = np.sort([scores[:2].mean(), scores[2:4].mean(), scores[4]])
-        np.testing.assert_allclose(detector.calibration["patient"]["scores"], expected, rtol=1e-5)

@@ -10,12 +10,15 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from monai.transforms import Compose, LoadImaged
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
+from monai_anomaly.data import CaseReader, case_files, find_cases
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.writers import write_map_volume
+from monai_anomaly.transforms import OrientSlicesd, ResizeSlicesd
+from monai_anomaly.writers import AssembleSeries, MapGrid, SaveVolumes, SeriesMap, write_map_volume
 
 ROWS, COLUMNS, SLICES = 14, 20, 6
 MARK = (3, 15, 4)  # row, column, slice
@@ -67,65 +70,93 @@ def marked_point(image: itk.Image) -> tuple[np.ndarray, list[int]]:
 @pytest.mark.parametrize("angles", [(0, 0, 0), (90, 0, 90), (20, -35, 50)], ids=["axial", "sagittal", "oblique"])
 def test_marked_voxel_is_at_the_same_place_for_itk(tmp_path: Path, angles: tuple[int, int, int], ending: str) -> None:
     files, affine = write_series(tmp_path, Rotation.from_euler("xyz", angles, degrees=True))
-    maps = torch.zeros(SLICES, ROWS, COLUMNS)
-    maps[MARK[2], MARK[0], MARK[1]] = 1
-    path = write_map_volume(tmp_path / f"map{ending}", maps, affine, (ROWS, COLUMNS, SLICES))
+    volume = np.zeros((ROWS, COLUMNS, SLICES))
+    volume[MARK] = 1
+    path = write_map_volume(tmp_path / f"map{ending}", volume, affine)
     expected, size = marked_point(itk.imread(files))
     found, map_size = marked_point(itk.imread(str(path)))
     assert map_size == size == [COLUMNS, ROWS, SLICES]
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+def test_a_series_read_and_turned_comes_back_onto_itks_grid(tmp_path: Path, scored, drive) -> None:
+    """The whole way: DICOM files, the bundles' reader, slices of another plane, maps of network resolution, and back."""
+    files, _ = write_series(tmp_path, Rotation.from_euler("xyz", (20, -35, 50), degrees=True))
+    load = Compose([LoadImaged("image", reader=CaseReader, ensure_channel_first=True), OrientSlicesd("image", plane="sagittal")])
+    image = load({"image": files[::-1]})["image"]
+    meta = image.meta
+    grid = MapGrid(meta["slice_affine"], tuple(meta["slice_shape"]), meta["original_affine"], tuple(meta["spatial_shape"]), True)
+    maps = ResizeSlicesd("image", 32)({"image": image})["image"].as_tensor()[0].permute(2, 0, 1)
+    drive(AssembleSeries([{"series": "s-a"}], [SaveVolumes(tmp_path / "out")]), [scored(maps, grid)])
+    expected, size = marked_point(itk.imread(files))
+    found, map_size = marked_point(itk.imread(str(tmp_path / "out" / "s-a.nii.gz")))
+    assert map_size == size == [COLUMNS, ROWS, SLICES]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.real
+def test_real_series_come_back_onto_itks_grid_with_itks_values(shared: Path, tmp_path: Path, scored, drive) -> None:
+    """Every stack of slices in the real DICOM files: the image taken for the map, cut into slices of another plane, and put back."""
+    stacks = [case for case in find_cases(shared / "data" / "dicom").cases if len(case_files(case)) > 1]
+    assert len(stacks) > 5
+    load = Compose([LoadImaged("image", reader=CaseReader, ensure_channel_first=True), OrientSlicesd("image", plane="coronal")])
+    for k, case in enumerate(stacks):
+        image = load({"image": case["image"]})["image"]
+        meta = image.meta
+        grid = MapGrid(meta["slice_affine"], tuple(meta["slice_shape"]), meta["original_affine"], tuple(meta["spatial_shape"]), True)
+        drive(AssembleSeries([{"series": str(k)}], [SaveVolumes(tmp_path)]), [scored(image.as_tensor()[0].permute(2, 0, 1), grid)], 64)
+        expected, result = itk.imread(case_files(case), itk.F), itk.imread(str(tmp_path / f"{k}.nii.gz"), itk.F)
+        assert itk.size(result) == itk.size(expected)
+        for corner in np.ndindex(2, 2, 2):
+            index = [int(i) for i in np.array(corner) * (np.array(itk.size(expected)) - 1)]
+            places = [np.array(one.TransformIndexToPhysicalPoint(index)) for one in (result, expected)]
+            np.testing.assert_allclose(*places, atol=0.01)
+        np.testing.assert_allclose(itk.array_view_from_image(result), itk.array_view_from_image(expected), atol=0.01)
+
+
 def test_nibabel_reads_the_same_geometry_and_type(tmp_path: Path) -> None:
     affine = np.array([[0.0, 0.7, 0, 1], [1.5, 0, 0, 2], [0, 0, 2.5, 3], [0, 0, 0, 1]])
-    maps = np.random.default_rng(0).random((SLICES, ROWS, COLUMNS))
-    image = nib.load(write_map_volume(tmp_path / "map.nii.gz", maps, affine, (ROWS, COLUMNS)))
+    volume = np.random.default_rng(0).random((ROWS, COLUMNS, SLICES))
+    volume[..., 1] = np.nan
+    image = nib.load(write_map_volume(tmp_path / "map.nii.gz", volume, affine))
     assert image.get_data_dtype() == np.float32 and image.header.get_xyzt_units()[0] == "mm"
-    np.testing.assert_array_equal(np.asanyarray(image.dataobj), maps.astype(np.float32).transpose(2, 1, 0))
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), volume.astype(np.float32).transpose(1, 0, 2))
     for matrix in (image.affine, image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]):
         np.testing.assert_allclose(matrix @ [MARK[1], MARK[0], MARK[2], 1], affine @ [*MARK, 1], atol=1e-4)
 
 
-def test_network_resolution_goes_back_with_pixel_centres(tmp_path: Path) -> None:
+def test_network_resolution_goes_back_with_pixel_centres() -> None:
     """A map that is linear in the image plane comes back linear, at the right place, whatever the two resolutions."""
     small = (np.arange(32) + 0.5) / 32
-    maps = np.broadcast_to(2 * small[:, None] + small[None], (2, 32, 32))
+    maps = torch.from_numpy(np.broadcast_to(2 * small[:, None] + small[None], (2, 32, 32)).astype(np.float32))
     for rows, columns in ((50, 77), (20, 12), (32, 32)):
-        volume = nib.load(write_map_volume(tmp_path / "m.nii", maps, np.eye(4), (rows, columns, 2))).get_fdata()
-        expected = ((np.arange(columns) + 0.5) / columns)[:, None] + 2 * ((np.arange(rows) + 0.5) / rows)[None]
+        volume = SeriesMap(0, {}, maps, MapGrid(np.eye(4), (rows, columns, 2), np.eye(4), (rows, columns, 2), True)).source
+        expected = 2 * ((np.arange(rows) + 0.5) / rows)[:, None] + ((np.arange(columns) + 0.5) / columns)[None]
         inner = (slice(4, -4), slice(4, -4))
         np.testing.assert_allclose(volume[..., 1][inner], expected[inner], atol=0.01)
 
 
-def test_slices_without_a_score_stay_nan_and_alone(tmp_path: Path) -> None:
-    maps = np.ones((3, 8, 8), dtype=np.float32)
-    maps[1] = np.nan
-    volume = nib.load(write_map_volume(tmp_path / "m.nii.gz", maps, np.eye(4), (16, 16, 3))).get_fdata()
-    assert np.isnan(volume[..., 1]).all() and (volume[..., [0, 2]] == 1).all()
-
-
 def test_same_maps_same_bytes(tmp_path: Path) -> None:
-    maps = np.random.default_rng(0).random((2, 8, 8))
-    a, b = (write_map_volume(tmp_path / name, maps, np.eye(4), (8, 8)).read_bytes() for name in ("a.nii.gz", "b.nii.gz"))
+    volume = np.random.default_rng(0).random((8, 8, 2))
+    a, b = (write_map_volume(tmp_path / name, volume, np.eye(4)).read_bytes() for name in ("a.nii.gz", "b.nii.gz"))
     assert a == b
 
 
 def test_a_sheared_grid_keeps_its_sform_only(tmp_path: Path) -> None:
     affine = np.eye(4)
     affine[1, 2] = 0.4
-    image = nib.load(write_map_volume(tmp_path / "m.nii", np.zeros((2, 8, 8)), affine, (8, 8)))
+    image = nib.load(write_map_volume(tmp_path / "m.nii", np.zeros((8, 8, 2)), affine))
     assert image.header["qform_code"] == 0 and image.header["sform_code"] == 1
     np.testing.assert_allclose(image.affine, affine[:, [1, 0, 2, 3]])
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    maps = np.zeros((3, 8, 8))
-    for shape in ((8, 8, 4), (8,), (0, 8)):
-        with pytest.raises(DataError, match="expected \\(S, h, w\\)"):
-            write_map_volume(tmp_path / "m.nii", maps, np.eye(4), shape)
+    for shape in ((8, 8), (8, 8, 0), (1, 8, 8, 4)):
+        with pytest.raises(DataError, match="expected \\(rows, columns, slices\\)"):
+            write_map_volume(tmp_path / "m.nii", np.zeros(shape), np.eye(4))
     for affine in (np.zeros((4, 4)), np.eye(3), np.full((4, 4), np.nan)):
         with pytest.raises(DataError, match="invertible"):
-            write_map_volume(tmp_path / "m.nii", maps, affine, (8, 8))
+            write_map_volume(tmp_path / "m.nii", np.zeros((8, 8, 3)), affine)
     with pytest.raises(OptionError, match=r"ends in \.nii"):
-        write_map_volume(tmp_path / "m.mha", maps, np.eye(4), (8, 8))
+        write_map_volume(tmp_path / "m.mha", np.zeros((8, 8, 3)), np.eye(4))
     assert not list(tmp_path.iterdir())
