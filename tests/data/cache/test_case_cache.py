@@ -277,9 +277,15 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path, caplog):
 
 def in_a_process(work, *arguments):
     """Fork: starting Python and torch anew would take seconds."""
-    process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+    process = multiprocessing.get_context("fork").Process(target=on_one_thread, args=(work, *arguments))
     process.start()
     return process
+
+
+def on_one_thread(work, *arguments):
+    """As PyTorch's loaders do it: the threads that torch had before the fork are not there, and it would wait for them for ever."""
+    torch.set_num_threads(1)
+    work(*arguments)
 
 
 def use_a_read_only_folder(folder, answer):
