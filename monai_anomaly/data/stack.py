@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..transforms import OrientSlicesd
+from ..transforms.tensors import plain
 from .cases import Case, case_files
 from .reader import grid
 
@@ -103,7 +104,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
         torch.Size([1, 1, 256, 256])
     """
     out = transform(dict(case))
-    image = _plain(out["image"])
+    image = plain(out["image"])
     n = int(image.shape[-1])
     if image.ndim != 4 or tuple(image.shape[1:3]) != (side, side) or 0 in image.shape:
         raise DataError(
@@ -112,18 +113,18 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
     blank = Stack.empty_of(n, side)
     mask, marked = blank.mask, blank.marked
     if "mask" in case:
-        drawn = _plain(out["mask"])
+        drawn = plain(out["mask"])
         if tuple(drawn.shape) != (1, side, side, n):
             raise DataError(f"The transforms give a mask of shape {tuple(drawn.shape)}; expected (1, {side}, {side}, {n}): check them.")
         mask = drawn.permute(3, 0, 1, 2).to(torch.uint8).contiguous()
-        marked = _plain(out["mask_any"]).bool().reshape(n) if "mask_any" in out else mask.flatten(1).any(dim=1)
+        marked = plain(out["mask_any"]).bool().reshape(n) if "mask_any" in out else mask.flatten(1).any(dim=1)
     meta = getattr(out["image"], "meta", {})
     flat = {MetaKeys.ORIGINAL_AFFINE: np.eye(4), MetaKeys.SPATIAL_SHAPE: (side, side, n)} | meta
     return Stack(
         image=image.permute(3, 0, 1, 2).float().contiguous(),
         mask=mask,
         marked=marked,
-        empty=_plain(out["empty"]).bool().reshape(n) if "empty" in out else blank.empty,
+        empty=plain(out["empty"]).bool().reshape(n) if "empty" in out else blank.empty,
         slice_affine=_float64(flat.get("slice_affine", flat[MetaKeys.ORIGINAL_AFFINE])),
         slice_shape=_int64(flat.get("slice_shape", flat[MetaKeys.SPATIAL_SHAPE])),
         source_affine=_float64(flat[MetaKeys.ORIGINAL_AFFINE]),
@@ -185,15 +186,9 @@ def count_slices(case: Case, transform: Transform) -> int:
         return 1
 
 
-def _plain(value: Any) -> Tensor:
-    """A tensor without MONAI's metadata."""
-    tensor = torch.as_tensor(value)
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-
-
 def _float64(value: Any) -> Tensor:
-    return _plain(value).to(torch.float64).clone()
+    return plain(value).to(torch.float64).clone()
 
 
 def _int64(value: Any) -> Tensor:
-    return _plain(value).to(torch.int64).clone()
+    return plain(value).to(torch.int64).clone()

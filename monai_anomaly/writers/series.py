@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ __all__ = ["AssembleSeries", "SeriesWriter"]
 logger = logging.getLogger(__name__)
 
 
-class SeriesWriter:
+class SeriesWriter(Protocol):
     """What :class:`AssembleSeries` hands each finished series to.
 
     Example:
@@ -35,13 +36,13 @@ class SeriesWriter:
     def start(self) -> None:
         """A run begins."""
 
+    @abstractmethod
     def add(self, series: SeriesMap) -> None:
         """A series is complete.
 
         Args:
             series: its map.
         """
-        raise NotImplementedError
 
     def finish(self) -> None:
         """The run is over."""

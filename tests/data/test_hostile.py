@@ -103,8 +103,9 @@ def test_hostile_identifiers_make_safe_names(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["nul\nnewline.png", "-rf.png", "%s{0}.png", "x" * 240 + ".png", "Ζωή 患者.png", "con.png", "\udcff.png"])
 def test_hostile_file_names(tmp_path, name):
+    folder, content = write_good(tmp_path), encoded("PNG")
     try:
-        (write_good(tmp_path) / name).write_bytes(encoded("PNG"))
+        (folder / name).write_bytes(content)
     except OSError:
         pytest.skip("this file system does not take the name")
     found = find_cases(tmp_path)
