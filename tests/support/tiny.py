@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from monai_anomaly.networks import AnomalyDetector, SkipTS, Teacher
@@ -12,8 +13,10 @@ from monai_anomaly.scoring import AnomalyMap, Pooling
 
 
 def tiny_detector(seed: int = 0, **options) -> AnomalyDetector:
-    """ResNet-18, untrained teacher."""
-    system = SkipTS(Teacher("resnet18", weights="random", seed=seed), **options)
+    """ResNet-18, untrained teacher; the student, too, is the same whatever ran before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        system = SkipTS(Teacher("resnet18", weights="random", seed=seed), **options)
     return AnomalyDetector(system, AnomalyMap(), Pooling("max"), {"image_size": 64, "ct_window": "brain"})
 
 
