@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Dataset
 
 __all__ = ["RefreshBatchNorm"]
 
@@ -23,13 +25,18 @@ class RefreshBatchNorm:
     every normal image scores high and the ranking suffers; the mean over one pass with the final weights has no lag ("precise BN", Wu and Johnson,
     arXiv:2105.07576). The frozen teacher is not touched. (torch.optim.swa_utils.update_bn would reset the teacher too.)
 
+    The order of the pass comes from the seed alone, so that a run that was interrupted ends in the same statistics. Each of several processes measures
+    its own images; the means over all of them are kept.
+
     Args:
-        network: the detector in training.
-        data_loader: batches with ``image`` ``(B, 3, H, W)``.
+        network: the detector (not its DDP wrapper).
+        dataset: samples with ``image`` ``(3, H, W)``.
+        batch_size: images per batch, as in training.
+        seed: the run's seed.
     """
 
-    def __init__(self, network: nn.Module, data_loader: Iterable[Any]):
-        self.network, self.data_loader = network, data_loader
+    def __init__(self, network: nn.Module, dataset: Dataset[Any], batch_size: int, seed: int):
+        self.network, self.dataset, self.batch_size, self.seed = network, dataset, batch_size, seed
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, before calibration and saving."""
@@ -38,6 +45,7 @@ class RefreshBatchNorm:
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Measure the statistics."""
+        loader = DataLoader(self.dataset, batch_size=self.batch_size, shuffle=True, generator=torch.Generator().manual_seed(self.seed))
         self.network.train()
         device = next(self.network.parameters()).device
         # The teacher's layers stay in evaluation mode: those in training mode are the student's.
@@ -46,8 +54,19 @@ class RefreshBatchNorm:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
-        for batch in self.data_loader:
+        for batch in loader:
             self.network(batch["image"].to(device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        _mean_over_ranks(norms, len(loader))
         logger.info("Measured the student's batch statistics anew with the final weights (%d layers).", len(norms))
+
+
+def _mean_over_ranks(norms: list[_BatchNorm], n_batches: int) -> None:
+    if idist.get_world_size() == 1:
+        return
+    total = idist.all_reduce(float(n_batches))
+    for norm in norms:
+        for mean in (norm.running_mean, norm.running_var):
+            assert mean is not None
+            mean.copy_(idist.all_reduce(mean * (n_batches / total)))  # type: ignore[operator,arg-type]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 import platform
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -17,6 +21,7 @@ from .. import __version__
 from ..data import Case, CaseList, SliceDataset, fingerprint
 from ..files import write_json
 from ..networks import AnomalyDetector
+from .ranks import gather
 
 __all__ = ["RunRecord", "versions"]
 
@@ -51,7 +56,8 @@ class RunRecord:
     """Handler of the trainer: write ``run.json`` when training starts, and again when it ends or fails.
 
     It holds the settings, versions, device, teacher (source and SHA-256), data fingerprint, seed, counts of files read and refused with reasons, of slices
-    left out and of the intensity rules in use, the loss terms of each epoch, wall time and how the run ended.
+    left out and of the intensity rules in use, the loss terms of each epoch, wall time and how the run ended. Of several processes each counts its part,
+    and rank 0 writes the sums.
 
     Args:
         path: where to write it.
@@ -59,7 +65,8 @@ class RunRecord:
         detector: receives its ``provenance`` from the record.
         cases: what was found in the data folder.
         duplicates: groups of identical images on both sides of a split.
-        datasets: the decoded training and calibration slices, by name.
+        train: the decoded training slices; of several processes each has its own.
+        calibration: the decoded slices for calibration, rank 0's.
     """
 
     def __init__(
@@ -69,13 +76,16 @@ class RunRecord:
         detector: AnomalyDetector,
         cases: CaseList,
         duplicates: Sequence[Sequence[Case]],
-        datasets: Mapping[str, SliceDataset],
+        train: SliceDataset,
+        calibration: SliceDataset,
     ):
         self.duplicates = duplicates
-        self.path, self.settings, self.detector, self.cases, self.datasets = Path(path), dict(settings), detector, cases, dict(datasets)
+        self.path, self.settings, self.detector, self.cases = Path(path), dict(settings), detector, cases
+        self.train, self.calibration = train, calibration
         self.record: dict[str, Any] = {}
         self._sums: dict[str, torch.Tensor] = {}
         self._started = 0.0
+        self._writes = idist.get_rank() == 0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, behind the handler that saves the model: a run is complete when its model is on disk."""
@@ -88,11 +98,13 @@ class RunRecord:
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
         teacher = self.detector.system.teacher
-        refused = [*self.cases.refused, *(refusal for dataset in self.datasets.values() for refusal in dataset.refused)]
+        counts = {"train": _total(gather(_count(self.train))), "calibration": _total([_count(self.calibration)])}
+        refused = [*self.cases.refused, *(refusal for count in counts.values() for refusal in count.pop("refused"))]
         self.record = {
             "status": "training",
             "settings": self.settings,
             "versions": versions(),
+            "processes": idist.get_world_size(),
             "device": _device(getattr(engine.state, "device", torch.device("cpu"))),
             "teacher": {**teacher.config, "untrained": teacher.source == "random"},
             "data": {
@@ -100,18 +112,7 @@ class RunRecord:
                 "files_found": self.cases.found,
                 "identical_images_across_splits": [[case.get("series", "") for case in group] for group in self.duplicates],
                 "refused": [refusal._asdict() for refusal in refused],
-                **{
-                    name: {
-                        "cases": len(dataset.cases),
-                        "patients": len({case.get("patient") for case in dataset.cases}),
-                        "slices": len(dataset),
-                        "empty_slices_left_out": dataset.n_empty,
-                        "marked_slices_left_out": dataset.n_marked,
-                        "intensity": dataset.intensity,
-                        "cases_from_cache": dataset.n_cached,
-                    }
-                    for name, dataset in self.datasets.items()
-                },
+                **counts,
             },
             "epochs": [],
         }
@@ -122,14 +123,15 @@ class RunRecord:
             "data_fingerprint": self.record["data"]["fingerprint"],
             "epochs": engine.state.max_epochs,
         }
-        write_json(self.path, self.record)
+        self._write()
 
     def _iterate(self, engine: Engine) -> None:
         for name, value in engine.state.output.items():  # type: ignore[union-attr]
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value
 
     def _epoch(self, engine: Engine) -> None:
-        means = {name: float(total) / (engine.state.epoch_length or 1) for name, total in self._sums.items()}
+        totals = {name: float(idist.all_reduce(total)) for name, total in self._sums.items()}  # type: ignore[arg-type]
+        means = {name: total / idist.get_world_size() / (engine.state.epoch_length or 1) for name, total in totals.items()}
         self._sums.clear()
         self.record["epochs"].append(means)
 
@@ -142,7 +144,38 @@ class RunRecord:
 
     def _finish(self, status: str) -> None:
         self.record |= {"status": status, "wall_time_s": round(time.monotonic() - self._started, 1)}
-        write_json(self.path, self.record)
+        self._write()
+
+    def _write(self) -> None:
+        if self._writes:
+            write_json(self.path, self.record)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on needs: the loss terms of the epochs so far."""
+        return {"epochs": self.record["epochs"]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`, once the run has started."""
+        self.record["epochs"] = list(state["epochs"])
+
+
+def _count(dataset: SliceDataset) -> dict[str, Any]:
+    return {
+        "cases": len(dataset.cases),
+        "patients": sorted({case.get("patient", "") for case in dataset.cases}),
+        "slices": len(dataset),
+        "empty_slices_left_out": dataset.n_empty,
+        "marked_slices_left_out": dataset.n_marked,
+        "intensity": Counter(dataset.intensity),
+        "cases_from_cache": dataset.n_cached,
+        "refused": list(dataset.refused),
+    }
+
+
+def _total(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The sum over the ranks, of numbers, lists and counters alike."""
+    total = {name: functools.reduce(operator.add, (part[name] for part in parts)) for name in parts[0]}
+    return total | {"patients": len(set(total["patients"])), "intensity": dict(sorted(total["intensity"].items()))}
 
 
 def _last_part(value: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Randomness derived from (seed, epoch), so that an epoch draws the same numbers whatever happened before it."""
+"""Randomness derived from (seed, epoch, rank), so that an epoch draws the same numbers whatever happened before it."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -17,7 +18,7 @@ __all__ = ["EpochSeed"]
 class EpochSeed:
     """Handler: seed Python, NumPy and torch at the start of every epoch, before the loader shuffles.
 
-    Attach it before handlers that draw numbers.
+    Attach it before handlers that draw numbers. Each of several processes draws its own numbers.
 
     Args:
         seed: the run's seed, not negative.
@@ -37,7 +38,8 @@ class EpochSeed:
 
     def __call__(self, engine: Engine) -> None:
         """Seed the generators for the epoch that starts."""
-        derived = int.from_bytes(hashlib.sha256(f"{self.seed}/{engine.state.epoch}".encode()).digest()[:4], "little")
+        place = f"{self.seed}/{engine.state.epoch}" + (f"/{idist.get_rank()}" if idist.get_rank() else "")
+        derived = int.from_bytes(hashlib.sha256(place.encode()).digest()[:4], "little")
         random.seed(derived)
         np.random.seed(derived)
         torch.manual_seed(derived)

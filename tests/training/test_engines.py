@@ -82,7 +82,7 @@ def test_refreshed_batch_statistics_are_those_of_one_pass_and_the_teacher_keeps_
     detector, dataset = tiny_detector(), Slices(6)
     teacher = {key: value.clone() for key, value in detector.system.teacher.state_dict().items()}
     engine = Engine(lambda engine, batch: None)
-    RefreshBatchNorm(detector, torch.utils.data.DataLoader(dataset, batch_size=3)).attach(engine)
+    RefreshBatchNorm(detector, dataset, batch_size=3, seed=0).attach(engine)
     norm = detector.system.student.D3[0].bn1
     inputs = []
     norm.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()))
