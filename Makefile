@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(VENV)/constraints.txt
 INSTALLED := $(VENV)/.installed
 LINTERS := $(VENV)/.linters
+QUANTISER := $(VENV)/.quantiser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint format bench clean
+.PHONY: help venv demo test test-quick lint format bench bench-export clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,10 @@ $(LINTERS): $(INSTALLED)
 	@$(PIP) -e ".[test,lint]"
 	@touch $@
 
+$(QUANTISER): $(INSTALLED)
+	@$(PIP) -e ".[test,bench]"
+	@touch $@
+
 demo: $(INSTALLED)  ## train on the built-in study, evaluate, write heat maps; says where they are
 	$(BIN)/python -m monai.bundle run --config_file bundles/skipts/train.json
 	$(BIN)/python -m monai.bundle run --config_file bundles/skipts/inference.json
@@ -61,6 +66,9 @@ format: $(LINTERS)  ## let ruff mend and format
 
 bench: $(INSTALLED)  ## training step, scoring and memory over a plain network
 	$(BIN)/python benchmarks/lean.py
+
+bench-export: $(QUANTISER)  ## exported files against PyTorch: latency on this machine, AUROC on DATA=folder/of/head_ct
+	$(BIN)/python benchmarks/export_latency.py --data $(DATA)
 
 clean:  ## remove the environment and everything that runs wrote into the repository
 	rm -rf $(VENV) bundles/*/models bundles/*/evaluation bundles/*/inference bundles/*/output runs outputs *.egg-info

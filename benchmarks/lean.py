@@ -81,11 +81,17 @@ def plain_forward(channels_last: bool) -> Callable[[], None]:
     return forward
 
 
-def medians(functions: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function; they take turns, so that a slow moment of the machine meets all of them."""
+def medians(functions: dict[str, Callable[[], object]], repeats: int, settle_s: float = 0.0) -> dict[str, float]:
+    """Median seconds of each function; they take turns, so that a slow moment of the machine meets all of them.
+
+    Functions with threads of their own need ``settle_s``: idle threads of the one before spin for a while, so each function waits, and runs once untimed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
+            if settle_s:
+                time.sleep(settle_s)
+                function()
             start = time.perf_counter()
             function()
             if repeat:  # the first round warms up

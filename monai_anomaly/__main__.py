@@ -37,6 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     index.add_argument("--keep_ids", action="store_true", help="show patients, series and paths as they are, instead of pseudonyms")
     index.set_defaults(run=_index)
 
+    export = verbs.add_parser("export", help="write a trained detector for another runtime, if it gives the same maps and p-values there")
+    export.add_argument("--model", default="bundles/skipts/models/model.pt", help="the model.pt that training wrote (default: %(default)s)")
+    export.add_argument("--format", required=True, choices=("torchscript", "onnx", "openvino"), help="what to write")
+    export.add_argument("--out", required=True, metavar="FILE", help="the file to write: .ts, .onnx, or .xml (its .bin goes beside it)")
+    export.add_argument("--dataset_dir", metavar="DATA", help="the data set of the training; not needed for the built-in study")
+    export.add_argument("--force", action="store_true", help="replace files that exist")
+    export.set_defaults(run=_export)
+
+    pack = verbs.add_parser("pack", help="a bundle as one zip archive, with its model")
+    pack.add_argument("bundle", help="a bundle's name, such as skipts, or its folder")
+    pack.add_argument("--out", required=True, metavar="FILE", help="the archive to write; the folder in it is called the same")
+    pack.add_argument("--model", metavar="FILE", help="the model.pt to put in (default: models/model.pt of the bundle, if it is there)")
+    pack.add_argument("--force", action="store_true", help="replace an archive that exists")
+    pack.set_defaults(run=_pack)
+
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -97,6 +112,44 @@ def _index(options: argparse.Namespace) -> None:
         raise DataError(
             f"Nothing in {root} can be read; expected images, NIfTI volumes or DICOM series: choose another folder, or mend what is refused."
         )
+
+
+def _export(options: argparse.Namespace) -> None:
+    import logging
+    import warnings
+
+    from .export import MAP_TOLERANCE, export_detector
+
+    # An optional GPU decoder that MONAI looks for and nobody asked for.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    files, parity, usage = export_detector(options.model, options.format, options.out, options.dataset_dir, options.force)
+    sizes = " and ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files)
+    batches = " or ".join(map(str, parity.batch_sizes))
+    lines = [
+        f"{sizes}: agrees with {options.model} on {parity.n_slices} held-out normal slices, {batches} at a time.",
+        f"Largest difference of a map {parity.map_difference:.1e} (allowed {MAP_TOLERANCE:.0e}), of a score {parity.score_difference:.1e}; "
+        "the same p-value for each slice.",
+        "",
+        usage,
+        "The image is float32 (batch, 3, height, width), prepared as the description in the file says: docs/export.md.",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from .pack import MODEL, pack_bundle
+
+    names = pack_bundle(options.bundle, options.out, options.model, options.force)
+    top = Path(options.out).stem
+    lines = [f"{options.out}: {len(names)} files in {top}/. To use it: install monai_anomaly, unzip it anywhere, and run from there"]
+    lines.append(f"  python -m monai.bundle run --config_file {top}/inference.json --dataset_dir NEW --output_dir RESULTS")
+    if f"{top}/{MODEL}" not in names:
+        lines[1:] = [
+            f"  python -m monai.bundle run --config_file {top}/train.json",
+            "There is no model in it: none was named, and the bundle has none.",
+        ]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,15 @@ Import it in a config as ``$import monai_anomaly.bundle as mab``.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import difflib
 import inspect
+import json
 import logging
+import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,57 +25,102 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .data import Case, CaseList, builtin_study, is_builtin_study
-from .errors import AnomalyError, CalibrationError, DataError, OptionError
+from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
+from .networks import AnomalyDetector
 from .scoring import Calibration
+from .state_file import read_state
 
 __all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "root", "test_cases", "weights_fallback"]
 
 logger = logging.getLogger(__name__)
 
+OTHERS_FIRST_S = 5.0
+"""How long a process of several waits before it tells its error: ``torchrun`` ends all of them within a second of the first one's end."""
+
 
 def root(name: str) -> str:
     """The folder of a bundle, whatever the working directory: beside the package in a source checkout, otherwise ``bundles/<name>`` in it.
+
+    A copy that is run on the command line, such as an unpacked one, is its own root: the folder of the config (its parent, where that is called
+    ``configs``). Python names a copy itself: ``ConfigWorkflow(config_file, bundle_root=folder)``.
 
     Args:
         name: the bundle's folder name, such as ``"skipts"``.
     """
     beside_package = Path(__file__).parents[1] / "bundles" / name
-    return str(beside_package if beside_package.is_dir() else Path.cwd() / "bundles" / name)
+    return str(_copy_that_is_run(name) or (beside_package if beside_package.is_dir() else Path.cwd() / "bundles" / name))
+
+
+def _copy_that_is_run(name: str) -> Path | None:
+    for config in _config_files(_given_flags(sys.argv).get("config_file", "")):
+        folder = Path(config).absolute().parent
+        folder = folder.parent if folder.name == "configs" else folder
+        # Scripts of the user's own may have such a flag too: the config has to be of a bundle, and of this one.
+        if (folder / "metadata.json").is_file() and ConfigParser.load_config_file(config).get("bundle_root") == f"$mab.root('{name}')":
+            return folder
+    return None
 
 
 def begin() -> None:
-    """Make a run on the command line speak plainly: one sentence instead of a traceback through MONAI when the toolkit refuses something."""
+    """Make a run on the command line speak plainly: one sentence instead of a traceback through MONAI when the toolkit refuses something.
+
+    Of several processes, rank 0 tells what they all do; the others tell errors, and which of their files they leave out.
+    """
     warnings.filterwarnings(
         "ignore", message="NvImgCodecPydicomReader"
     )  # an optional GPU decoder that LoadImage looks for and nobody asked for
     sys.excepthook = _report
+    if _rank() > 0:
+        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger("monai_anomaly.data").setLevel(logging.WARNING)
     _refuse_unknown_flags(sys.argv)
+
+
+def _rank() -> int:
+    """Number of this process, from its environment: there may be no process group yet."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
     """MONAI adds a flag that the config does not have, silently; a mistyped one would then change nothing."""
+    given = _given_flags(arguments)
+    configs = _config_files(given.get("config_file", ""))
+    if not configs:
+        return  # not a run of one of our configs on the command line
+    keys = [key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config)]
+    known = {*keys, *inspect.signature(monai.bundle.run).parameters}
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise OptionError(
+                f"{' + '.join(Path(config).name for config in configs)} has no flag --{name}"
+                + (f"; did you mean --{near[0]}?" if near else "; its flags stand in docs/README.md.")
+            )
+
+
+def _given_flags(arguments: Sequence[str]) -> dict[str, str]:
     given = {}
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
             given[name.replace("::", "#").split("#")[0]] = value or following
-    config = given.get("config_file", "")
-    if not config.endswith(".json") or config.startswith("["):
-        return  # not a run of one of our configs on the command line
-    known = {*ConfigParser.load_config_file(config), *inspect.signature(monai.bundle.run).parameters}
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise OptionError(
-                f"{Path(config).name} has no flag --{name}"
-                + (f"; did you mean --{near[0]}?" if near else "; its flags stand in docs/README.md.")
-            )
+    return given
+
+
+def _config_files(given: str) -> list[str]:
+    """One file, or several as the command line names them: ``"['a.json','b.json']"``."""
+    try:
+        files = ast.literal_eval(given) if given.startswith("[") else [given]
+    except (SyntaxError, ValueError):
+        return []
+    return files if all(isinstance(file, str) and file.endswith(".json") for file in files) else []
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, AnomalyError):
-        inner = inner.__cause__ or inner.__context__
+    inner = find_anomaly_error(error)
+    if torch.distributed.is_torchelastic_launched() and issubclass(kind, Exception) and (inner is None or _rank() > 0):
+        # Most errors are the same in all processes, or follow from the end of one ("connection closed by peer"): what rank 0 refuses is told once.
+        time.sleep(OTHERS_FIRST_S)
     if inner is None:
         sys.__excepthook__(kind, error, traceback)
     else:
@@ -136,9 +186,15 @@ def test_cases(cases: CaseList) -> list[Case]:
 
 
 def evaluate_trained(
-    bundle_root: str, dataset_dir: str | Path, output_dir: str | Path, device: torch.device, cases: CaseList, **overrides: Any
+    bundle_root: str,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    device: torch.device,
+    cases: CaseList,
+    complete: bool,
+    **overrides: Any,
 ) -> None:
-    """Run the bundle's ``evaluate.json`` on the model just written, where the data set has labelled test cases.
+    """Run the bundle's ``evaluate.json`` on the model of a training, where the data set has labelled test cases.
 
     Args:
         bundle_root: folder of the bundle.
@@ -146,22 +202,38 @@ def evaluate_trained(
         output_dir: folder of the training, with ``model.pt``; results go to ``evaluation/`` in it.
         device: where to score.
         cases: what was found in the data set.
+        complete: whether the model was there before. If its evaluation is there, too, it stays; one that was interrupted is done again.
         overrides: further top-level keys of ``evaluate.json``.
     """
     if not any("label" in case for case in cases.select(split="test")):
         logger.info("The data set has no labelled test cases: nothing to evaluate. Score new scans with inference.json.")
         return
+    model, evaluation = Path(output_dir) / "model.pt", Path(output_dir) / "evaluation"
+    if complete and _is_evaluated(model, evaluation / "metrics.json"):
+        logger.info("Its evaluation is complete, too: %s", evaluation)
+        return
+    with contextlib.suppress(OSError):  # from here on the folder holds no complete evaluation
+        (evaluation / "metrics.json").unlink()
     workflow = ConfigWorkflow(
         config_file=str(Path(bundle_root) / "evaluate.json"),
         meta_file=str(Path(bundle_root) / "metadata.json"),
         logging_file=False,
         workflow_type="infer",
         dataset_dir=str(dataset_dir),
-        model=str(Path(output_dir) / "model.pt"),
-        output_dir=str(Path(output_dir) / "evaluation"),
+        model=str(model),
+        output_dir=str(evaluation),
         device=device,
         **overrides,
     )
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def _is_evaluated(model: Path, metrics: Path) -> bool:
+    """Whether metrics, which an evaluation writes last, are of this very model: made with the same settings, data and epochs."""
+    try:
+        told = json.loads(metrics.read_text("utf-8"))["provenance"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return bool(told == AnomalyDetector.read_description(read_state(model).get("_extra_state"))["provenance"])

@@ -6,7 +6,16 @@ Everything that is read from outside (files, JSON, DICOM, checkpoints, command-l
 
 from __future__ import annotations
 
-__all__ = ["AnomalyError", "CalibrationError", "CheckpointError", "DataError", "OptionError", "WeightsError"]
+__all__ = [
+    "AnomalyError",
+    "CalibrationError",
+    "CheckpointError",
+    "DataError",
+    "ExportError",
+    "OptionError",
+    "WeightsError",
+    "find_anomaly_error",
+]
 
 
 class AnomalyError(Exception):
@@ -37,5 +46,23 @@ class CalibrationError(AnomalyError):
     """A false-alarm rate that the held-out normal scans cannot promise."""
 
 
+class ExportError(AnomalyError):
+    """An exported detector that cannot be made, or does not agree with its model."""
+
+
 class OptionError(AnomalyError, ValueError):
     """An option outside its allowed values."""
+
+
+def find_anomaly_error(error: BaseException | None) -> AnomalyError | None:
+    """The toolkit's own error behind one that a library raised because of it: MONAI wraps what the parts of a config raise.
+
+    Example:
+        >>> outer = RuntimeError("failed to instantiate")
+        >>> outer.__cause__ = DataError("empty.png holds 0 bytes")
+        >>> find_anomaly_error(outer)
+        DataError('empty.png holds 0 bytes')
+    """
+    while error is not None and not isinstance(error, AnomalyError):
+        error = error.__cause__ or error.__context__
+    return error

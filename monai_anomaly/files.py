@@ -65,9 +65,11 @@ def write_whole(path: str | Path, content: bytes | Callable[[BinaryIO], object])
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        # torch.save ends in an error of its own when the file's write fails in the middle, with the file's behind it.
+        failed = next((cause for cause in (error, error.__cause__, error.__context__) if isinstance(cause, OSError)), None)
+        if failed is not None:
             raise DataError(
-                f"{path} could not be written ({error.strerror or error}); expected a folder that may be written to, with free space: choose another folder."
+                f"{path} could not be written ({failed.strerror or failed}); expected a folder that may be written to, with free space: choose another folder."
             ) from error
         raise
     return path

@@ -31,7 +31,8 @@ def read_requirements() -> list[Requirement]:
     """Everything that setup.cfg asks for, extras included."""
     setup = read_setup()
     blocks = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
-    return [Requirement(line) for block in blocks for line in block.split("\n") if line]
+    found = [Requirement(line) for block in blocks for line in block.split("\n") if line and not line.startswith("#")]
+    return [requirement for requirement in found if requirement.name != setup["metadata"]["name"]]  # an extra may name another one
 
 
 def read_constraints() -> dict[str, Version]:

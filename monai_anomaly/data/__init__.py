@@ -8,13 +8,15 @@ from .datalist import read_datalist, write_datalist
 from .digests import find_duplicates, fingerprint, report_duplicates
 from .find import find_cases
 from .reader import CaseReader
+from .shard import shard
 from .slices import SliceDataset
 from .sources import log_refused
 from .splits import check_patients, split_calibration
 from .study import builtin_study, is_builtin_study, write_study
+from .units import UnitBatches
 
 __all__ = [
-    "Case", "CaseCache", "CaseList", "CaseReader", "Refusal", "SliceDataset", "builtin_study", "case_files",
+    "Case", "CaseCache", "CaseList", "CaseReader", "Refusal", "SliceDataset", "UnitBatches", "builtin_study", "case_files",
     "case_name", "check_patients", "find_cases", "find_duplicates", "fingerprint",
-    "is_builtin_study", "log_refused", "read_datalist", "report_duplicates", "split_calibration", "write_datalist", "write_study",
+    "is_builtin_study", "log_refused", "read_datalist", "report_duplicates", "shard", "split_calibration", "write_datalist", "write_study",
 ]  # fmt: skip

@@ -13,6 +13,9 @@ from .teacher import Teacher
 
 __all__ = ["Decoder"]
 
+MOST_BLOCKS = 64
+"""In a stage; torchvision's deepest ResNet has 36."""
+
 BasicBlock = torchvision.models.resnet.BasicBlock
 
 
@@ -29,7 +32,7 @@ class Decoder(nn.Module):
             published numbers come; ``(6, 4, 3)`` is the true mirror and costs the same multiply-accumulates.
 
     Raises:
-        OptionError: another kernel, or not three block counts of at least 1.
+        OptionError: another kernel, or not three block counts from 1 to 64.
 
     Example:
         >>> import torch
@@ -44,8 +47,8 @@ class Decoder(nn.Module):
             raise OptionError(f"deconv_kernel is {deconv_kernel}; expected 2 (released code) or 3 (paper).")
         self.deconv_kernel = deconv_kernel
         self.blocks = tuple(teacher.blocks[:3] if blocks is None else blocks)
-        if len(self.blocks) != 3 or any(not isinstance(n, int) or n < 1 for n in self.blocks):
-            raise OptionError(f"blocks is {blocks}; expected three counts of at least 1 for D3, D2 and D1, such as 3-4-6.")
+        if len(self.blocks) != 3 or any(type(n) is not int or not 1 <= n <= MOST_BLOCKS for n in self.blocks):
+            raise OptionError(f"blocks is {blocks}; expected three counts of 1 to {MOST_BLOCKS} for D3, D2 and D1, such as 3-4-6.")
         self.D3 = _stage(teacher, 512, 256, self.blocks[0], deconv_kernel)
         self.D2 = _stage(teacher, 256, 128, self.blocks[1], deconv_kernel)
         self.D1 = _stage(teacher, 128, 64, self.blocks[2], deconv_kernel)

@@ -15,6 +15,24 @@ from .features import Features
 __all__ = ["AnomalyDetector"]
 
 _FORMAT = 1
+_LARGEST_IMAGE = 8192
+
+
+class Preprocessing(dict[str, Any]):
+    """How images are prepared, by name; a name that the model's file does not tell is its fault, and said so.
+
+    Example:
+        >>> Preprocessing(image_size=256)["plane"]
+        Traceback (most recent call last):
+        ...
+        monai_anomaly.errors.CheckpointError: The model's preprocessing does not tell 'plane', only image_size; ...
+    """
+
+    def __missing__(self, key: str) -> Any:
+        raise CheckpointError(
+            f"The model's preprocessing does not tell {key!r}, only {', '.join(map(str, self)) or 'nothing'}; expected all that training writes into "
+            "model.pt: use a model of this version, or train again."
+        )
 
 
 class AnomalyDetector(nn.Module):
@@ -30,7 +48,7 @@ class AnomalyDetector(nn.Module):
         preprocessing: plain data that inference needs to prepare images as training did, such as ``{"image_size": 256, "ct_window": "brain"}``.
 
     Raises:
-        OptionError: an ``image_size`` that is no multiple of 32.
+        OptionError: an ``image_size`` that is no multiple of 32, or above 8192.
 
     Attributes:
         calibration: plain data of the held-out normal scores and the colour scale, ``None`` before calibration.
@@ -54,14 +72,22 @@ class AnomalyDetector(nn.Module):
     ):
         super().__init__()
         size = dict(preprocessing or {}).get("image_size", 32)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 32 or size % 32:
-            raise OptionError(f"image_size is {size!r}; expected a multiple of 32 pixels, so that every level halves evenly.")
+        if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= _LARGEST_IMAGE or size % 32:
+            raise OptionError(
+                f"image_size is {size!r}; expected a multiple of 32 pixels, so that every level halves evenly, and {_LARGEST_IMAGE} at most."
+            )
         self.system: Any = system.to(memory_format=torch.channels_last)
-        self.anomaly_map: Any = anomaly_map
         self.pooling: Any = pooling
-        self.preprocessing = dict(preprocessing or {})
+        self.preprocessing = Preprocessing(preprocessing or {})
+        self.set_map(anomaly_map)
         self.calibration: dict[str, Any] | None = None
         self.provenance: dict[str, Any] = {}
+
+    def set_map(self, anomaly_map: Any) -> None:
+        """Take this rule from features to the map, and prepare it for the detector's image size."""
+        self.anomaly_map: Any = anomaly_map
+        if "image_size" in self.preprocessing:
+            self.anomaly_map.prepare(self.preprocessing["image_size"], self.system.teacher.strides)
 
     def forward(self, image: Tensor) -> Features | Tensor:
         """Map ``(B, 3, H, W)``, teacher-normalised, to :class:`Features` (training) or to the anomaly map ``(B, 1, H, W)`` (evaluation)."""
@@ -134,7 +160,7 @@ class AnomalyDetector(nn.Module):
                 description["teacher"]
             ):
                 raise TypeError("entries of the wrong type")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
             raise CheckpointError(
                 f"The checkpoint's description cannot be read ({error}); expected one written by monai_anomaly: use a model.pt that training wrote."
             ) from error

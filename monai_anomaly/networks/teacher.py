@@ -134,17 +134,22 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map ``(B, 3, H, W)`` to stage features ``(B, C_l, H / stride_l, W / stride_l)``, finest first."""
-        if not self._folded:
-            # Frozen batch normalisation is a scale and a shift, which the convolution before it takes over: a copy for computing with, kept out of the
-            # state dict (a list hides it), so that checkpoints hold the teacher as it was published. Equal up to rounding.
-            self._folded.append(_fold_batch_norm(copy.deepcopy(self.backbone)))
-        net = self._folded[0]
-        x = nn.functional.max_pool2d(torch.relu_(net.get_submodule("conv1")(image)), 3, stride=2, padding=1)
+        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
+        net = self.backbone if exporting else self._fold()
+        x = nn.functional.max_pool2d(torch.relu_(net.get_submodule("bn1")(net.get_submodule("conv1")(image))), 3, stride=2, padding=1)
         features = []
         for stage in range(1, self.stages + 1):
             x = net.get_submodule(f"layer{stage}")(x)
             features.append(x)
         return tuple(features)
+
+    def _fold(self) -> nn.Module:
+        if not self._folded:
+            # Frozen batch normalisation is a scale and a shift, which the convolution before it takes over: a copy for computing with, kept out of the
+            # state dict (a list hides it), so that checkpoints hold the teacher as it was published. Equal up to rounding. An exporter sees the published
+            # teacher, once, and its runtime folds anew.
+            self._folded.append(_fold_batch_norm(copy.deepcopy(self.backbone)))
+        return self._folded[0]
 
 
 def _forget_folded(teacher: Teacher, keys: Any) -> None:

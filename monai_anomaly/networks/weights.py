@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .._torchvision import torchvision
 from ..errors import OptionError, WeightsError
+from ..state_file import read_state
 
 __all__ = ["RANDOM", "TeacherWeights", "find_weights", "load_into", "random_weights"]
 
@@ -134,21 +135,10 @@ def _connect_timeout(seconds: float) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zipfile, pickle and safetensors each have their own family of errors
+    state = read_state(path, WeightsError, foreign=True)
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
-            f"{path.name} cannot be read as weights ({type(error).__name__}); expected a state dict of tensors (.pth read with "
-            "weights_only=True, or .safetensors): nothing in it was executed; export it again as a plain state dict."
-        ) from error
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"{path.name} holds a {type(state).__name__} that is no plain state dict; expected a dictionary of names to tensors."
+            f"{path.name} holds a dictionary that is no plain state dict; expected one of names to tensors: export the weights alone."
         )
     return state
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import OptionError
 from ..losses import level_map
@@ -19,7 +19,6 @@ from ..networks import Features
 __all__ = ["AnomalyMap", "upsample_blur_matrix"]
 
 
-@lru_cache(maxsize=64)
 def upsample_blur_matrix(size_in: int, size_out: int, sigma_px: float) -> Tensor:
     """The matrix that up-samples a line bilinearly (``align_corners=True``) and then blurs it as ``scipy.ndimage.gaussian_filter`` does.
 
@@ -37,11 +36,21 @@ def upsample_blur_matrix(size_in: int, size_out: int, sigma_px: float) -> Tensor
         >>> upsample_blur_matrix(2, 3, 0.0).tolist()
         [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
-    identity = torch.eye(size_in, dtype=torch.float64)[None]
-    matrix = F.interpolate(identity, size=size_out, mode="linear", align_corners=True)[0].T.numpy()
+    return torch.from_numpy(_matrix(size_in, size_out, sigma_px))
+
+
+# NumPy throughout: torch's exporters follow every torch operation, and cannot follow one whose result goes through SciPy.
+@lru_cache(maxsize=64)
+def _matrix(size_in: int, size_out: int, sigma_px: float) -> NDArray[np.float32]:
+    rows = np.arange(size_out)
+    place = rows * ((size_in - 1) / max(size_out - 1, 1))
+    left = np.minimum(place.astype(np.intp), size_in - 1)
+    matrix = np.zeros((size_out, size_in))
+    np.add.at(matrix, (rows, left), 1 - (place - left))
+    np.add.at(matrix, (rows, np.minimum(left + 1, size_in - 1)), place - left)
     if sigma_px > 0:
         matrix = gaussian_filter1d(matrix, sigma_px, axis=0, mode="reflect", truncate=4.0)
-    return torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32))
+    return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
 class AnomalyMap(nn.Module):
@@ -74,15 +83,42 @@ class AnomalyMap(nn.Module):
         """Plain-data description, from which a checkpoint rebuilds the rule."""
         return {"maps": list(self.maps), "sigma_px": self.sigma_px}
 
+    def prepare(self, image_size: int, strides: Sequence[int]) -> AnomalyMap:
+        """Keep the matrices for square images of one size: they then move with the module and are copied to no device during a call.
+
+        Args:
+            image_size: side of the image in pixels.
+            strides: image pixels per feature pixel of the levels, finest first.
+
+        Returns:
+            This module. Its state dict stays as it is.
+        """
+        for stride in strides:
+            matrix = upsample_blur_matrix(image_size // stride, image_size, self.sigma_px)
+            self.register_buffer(_name(image_size // stride, image_size), matrix, persistent=False)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> AnomalyMap:
+        # half() and double() are about weights: the matrices follow to another device, but maps stay float32.
+        return super()._apply(lambda matrix: matrix.to(fn(matrix).device), recurse)
+
     def forward(self, features: Features, size: Sequence[int]) -> Tensor:
         """Return the map ``(B, 1, H, W)`` of ``size`` (H, W), float32."""
         height, width = int(size[0]), int(size[1])
         total: Tensor | None = None
         for level in self.maps:
             distance = level_map(features.teacher[level - 1].float(), features.student[level - 1].float())
-            rows = upsample_blur_matrix(distance.shape[-2], height, self.sigma_px).to(distance.device)
-            columns = upsample_blur_matrix(distance.shape[-1], width, self.sigma_px).to(distance.device)
+            rows = self._prepared(int(distance.shape[-2]), height, distance.device)
+            columns = self._prepared(int(distance.shape[-1]), width, distance.device)
             fused = rows @ distance @ columns.T
             total = fused if total is None else total + fused
         assert total is not None
         return total.unsqueeze(1)
+
+    def _prepared(self, size_in: int, size_out: int, device: torch.device) -> Tensor:
+        kept = self._buffers.get(_name(size_in, size_out))
+        return upsample_blur_matrix(size_in, size_out, self.sigma_px).to(device) if kept is None else kept
+
+
+def _name(size_in: int, size_out: int) -> str:
+    return f"from_{size_in}_to_{size_out}"

@@ -77,10 +77,11 @@ class Pooling:
         flat = values.flatten(1)
         if flat.dtype not in (torch.float32, torch.float64):
             flat = flat.float()
-        if not flat.shape[1]:
+        n_values = int(flat.shape[1])  # a tensor while torch.jit.trace looks on
+        if not n_values:
             raise DataError(f"There is nothing to pool in values of shape {tuple(values.shape)}; expected at least one value per sample.")
         if self.rule == "max":
             return flat.amax(dim=1)
         if self.rule == "mean":
             return flat.mean(dim=1)
-        return flat.topk(self.count(flat.shape[1]), dim=1, sorted=False).values.mean(dim=1)
+        return flat.topk(self.count(n_values), dim=1, sorted=False).values.mean(dim=1)

@@ -1,7 +1,8 @@
-"""Batch-normalisation statistics of the weights that are kept, not of those that came before."""
+"""Batch-normalisation statistics: of the weights that are kept, not of those that came before; of all processes, not of one."""
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -13,9 +14,35 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-__all__ = ["RefreshBatchNorm"]
+from ..errors import OptionError
+from ..networks import AnomalyDetector
+
+__all__ = ["RefreshBatchNorm", "sync_batch_norm"]
 
 logger = logging.getLogger(__name__)
+
+
+def sync_batch_norm(detector: AnomalyDetector) -> AnomalyDetector:
+    """Let the student's batch-normalisation layers take their statistics over the batches of all processes. The frozen teacher keeps its own.
+
+    Args:
+        detector: on a GPU; it is changed, its weights stay the same objects.
+
+    Raises:
+        OptionError: it is on a CPU.
+
+    Example:
+        >>> sync_batch_norm(detector.cuda())  # doctest: +SKIP
+    """
+    device = next(detector.parameters()).device
+    if device.type == "cpu":
+        raise OptionError(
+            "sync_batch_norm is true and the device is a CPU; expected false there, because torch synchronises batch normalisation between GPUs only."
+        )
+    for name, part in detector.system.named_children():
+        if part is not detector.system.teacher:
+            setattr(detector.system, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
+    return detector
 
 
 class RefreshBatchNorm:
@@ -54,10 +81,13 @@ class RefreshBatchNorm:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
+            # Also where layers are synchronised in training: ranks have different numbers of batches here, and would wait for each other for ever.
+            norm.forward = functools.partial(_BatchNorm.forward, norm)  # type: ignore[method-assign]
         for batch in loader:
             self.network(batch["image"].to(device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+            del norm.forward
         _mean_over_ranks(norms, len(loader))
         logger.info("Measured the student's batch statistics anew with the final weights (%d layers).", len(norms))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from ignite.engine import Engine, Events
 from ..errors import AnomalyError, CheckpointError
 from ..files import write_whole
 from ..networks import SYSTEMS, AnomalyDetector, Teacher
-from ..scoring import AnomalyMap, Pooling
+from ..scoring import AnomalyMap, Calibration, Pooling
+from ..state_file import read_state
 
 __all__ = ["SaveDetector", "load_detector", "save_detector"]
 
@@ -58,16 +60,11 @@ def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str 
         raise CheckpointError(
             f"There is no model at {path}; expected the model.pt that training writes: train first, or name one with --model FILE."
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zipfile and pickle each have their own family of errors
-        raise CheckpointError(
-            f"{path.name} cannot be read ({type(error).__name__}); expected a state dict that training wrote, read with weights_only=True: nothing in "
-            "it was executed; train again or fetch the file anew."
-        ) from error
-    if not isinstance(state, dict) or "_extra_state" not in state:
+    state = read_state(path, CheckpointError)
+    if "_extra_state" not in state:
         raise CheckpointError(f"{path.name} has no description of its network; expected a model.pt that monai_anomaly's training wrote.")
     description = AnomalyDetector.read_description(state["_extra_state"])
+    _check_calibration(path, description["calibration"])
     detector = _build(path, description)
     try:
         detector.load_state_dict(state)
@@ -87,9 +84,29 @@ def _build(path: Path, description: dict[str, Any]) -> AnomalyDetector:
         return AnomalyDetector(
             system, AnomalyMap(**description["anomaly_map"]), Pooling(description["pooling"]), description["preprocessing"]
         )
-    except (KeyError, TypeError, AnomalyError) as error:
+    except Exception as error:  # a stranger's options can fail anywhere, in torch too
         raise CheckpointError(
             f"{path.name} describes a network that this version cannot build ({error}): update monai_anomaly or train again."
+        ) from error
+
+
+def _check_calibration(path: Path, calibration: object) -> None:
+    """What is read from it later, some of it only after all images were scored."""
+    try:
+        if calibration is None:
+            return
+        if not isinstance(calibration, dict):
+            raise TypeError(f"a {type(calibration).__name__}")
+        low, high = calibration.get("colour_range", (0.0, 1.0))
+        if not -math.inf < float(low) < float(high) < math.inf:
+            raise ValueError(f"a colour range from {low} to {high}")
+        Pooling(calibration.get("series_pooling", "max"))
+        for unit in ("image", "patient", "pixel"):
+            if unit in calibration:
+                Calibration.from_dict(calibration[unit])
+    except (TypeError, ValueError, AnomalyError) as error:
+        raise CheckpointError(
+            f"The calibration in {path.name} cannot be read ({error}); expected what training writes: train again."
         ) from error
 
 
@@ -97,7 +114,7 @@ def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str
     maps = None if maps is None or tuple(maps) == detector.anomaly_map.maps else maps
     pooling = None if pooling == detector.pooling.rule else pooling
     if maps is not None:
-        detector.anomaly_map = AnomalyMap(maps, detector.anomaly_map.sigma_px)
+        detector.set_map(AnomalyMap(maps, detector.anomaly_map.sigma_px))
     if pooling is not None:
         detector.pooling = Pooling(pooling)
     if (maps is not None or pooling is not None) and detector.calibration is not None:

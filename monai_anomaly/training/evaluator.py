@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
@@ -41,6 +42,18 @@ class AnomalyEvaluator(SupervisedEvaluator):
         super().__init__(
             device=device, val_data_loader=val_data_loader, network=network, inferer=inferer, val_handlers=val_handlers, decollate=False
         )
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Score every batch; handlers start and finish also where there is none, because all is scored already or the share of a process is empty.
+
+        Args:
+            global_epoch: the epoch, during a training.
+        """
+        if self.state.epoch_length == 0:
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+        else:
+            super().run(global_epoch)
 
     def _iteration(self, engine: AnomalyEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         image = batchdata["image"].to(engine.state.device, non_blocking=True)

@@ -24,11 +24,14 @@ class ProgressBar:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer or evaluator."""
-        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, self._stop)
 
     def _start(self, engine: Engine) -> None:
+        # Not when the run starts: it may go on from a checkpoint that another handler reads then.
+        if self._bar is not None:
+            return
         total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 0)
         # In a log file one line every ten seconds is enough.
         interval = 0.2 if sys.stderr.isatty() else 10.0

@@ -18,7 +18,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from .. import __version__
-from ..data import Case, CaseList, SliceDataset, fingerprint
+from ..data import Case, CaseList, SliceDataset
+from ..errors import DataError
 from ..files import write_json
 from ..networks import AnomalyDetector
 from .ranks import gather
@@ -26,6 +27,8 @@ from .ranks import gather
 __all__ = ["RunRecord", "versions"]
 
 logger = logging.getLogger(__name__)
+
+_KEPT = ("epochs", "resumed", "device", "versions")
 
 
 def versions() -> dict[str, str]:
@@ -56,12 +59,13 @@ class RunRecord:
     """Handler of the trainer: write ``run.json`` when training starts, and again when it ends or fails.
 
     It holds the settings, versions, device, teacher (source and SHA-256), data fingerprint, seed, counts of files read and refused with reasons, of slices
-    left out and of the intensity rules in use, the loss terms of each epoch, wall time and how the run ended. Of several processes each counts its part,
-    and rank 0 writes the sums.
+    left out and of the intensity rules in use, the loss terms of each epoch, after which epochs the run was resumed, wall time (of all sittings together)
+    and how it ended. Of several processes each counts its part, and rank 0 writes the sums.
 
     Args:
         path: where to write it.
         settings: every flag of the bundle with the value in use.
+        identity: what :func:`monai_anomaly.training.identify` says of the run.
         detector: receives its ``provenance`` from the record.
         cases: what was found in the data folder.
         duplicates: groups of identical images on both sides of a split.
@@ -73,18 +77,19 @@ class RunRecord:
         self,
         path: str | Path,
         settings: Mapping[str, Any],
+        identity: Mapping[str, Any],
         detector: AnomalyDetector,
         cases: CaseList,
         duplicates: Sequence[Sequence[Case]],
         train: SliceDataset,
         calibration: SliceDataset,
     ):
-        self.duplicates = duplicates
+        self.duplicates, self.identity = duplicates, identity
         self.path, self.settings, self.detector, self.cases = Path(path), dict(settings), detector, cases
         self.train, self.calibration = train, calibration
         self.record: dict[str, Any] = {}
         self._sums: dict[str, torch.Tensor] = {}
-        self._started = 0.0
+        self._started = self._earlier = 0.0
         self._writes = idist.get_rank() == 0
 
     def attach(self, engine: Engine) -> None:
@@ -104,23 +109,27 @@ class RunRecord:
             "status": "training",
             "settings": self.settings,
             "versions": versions(),
-            "processes": idist.get_world_size(),
+            "processes": self.identity["processes"],
             "device": _device(getattr(engine.state, "device", torch.device("cpu"))),
             "teacher": {**teacher.config, "untrained": teacher.source == "random"},
             "data": {
-                "fingerprint": fingerprint(self.cases.cases),
+                "fingerprint": self.identity["data"],
+                "cases_fingerprint": self.identity["cases"],
                 "files_found": self.cases.found,
                 "identical_images_across_splits": [[case.get("series", "") for case in group] for group in self.duplicates],
                 "refused": [refusal._asdict() for refusal in refused],
                 **counts,
             },
             "epochs": [],
+            "resumed": [],
         }
         # A model is handed on: the folders of the machine that trained it stay out of it.
         self.detector.provenance = {
             "settings": {name: _last_part(value) for name, value in self.settings.items()},
             "versions": self.record["versions"],
-            "data_fingerprint": self.record["data"]["fingerprint"],
+            "data_fingerprint": self.identity["data"],
+            "cases_fingerprint": self.identity["cases"],
+            "processes": self.identity["processes"],
             "epochs": engine.state.max_epochs,
         }
         self._write()
@@ -139,24 +148,40 @@ class RunRecord:
         self._finish("completed")
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
-        self._finish(f"ended by {type(error).__name__}")
+        try:
+            self._finish(f"ended by {type(error).__name__}")
+        except DataError as second:  # a full disk takes the record, too
+            logger.error("%s", second)
         raise error
 
     def _finish(self, status: str) -> None:
-        self.record |= {"status": status, "wall_time_s": round(time.monotonic() - self._started, 1)}
+        self.record |= {"status": status, "wall_time_s": self._wall_time()}
         self._write()
+
+    def _wall_time(self) -> float:
+        return round(self._earlier + time.monotonic() - self._started, 1)
 
     def _write(self) -> None:
         if self._writes:
             write_json(self.path, self.record)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on needs: the loss terms of the epochs so far."""
-        return {"epochs": self.record["epochs"]}
+        """What a run that goes on needs: the loss terms of the epochs so far, the time they took, and where they were computed."""
+        return {**{name: self.record[name] for name in _KEPT}, "wall_time_s": self._wall_time()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`, once the run has started."""
+        """Go on from :meth:`state_dict`, once the run has started. Where it is computed now may differ from then: that is said, and recorded."""
+        then, now = ({"device": place["device"], **place["versions"]} for place in (state, self.record))
+        changed = {name: [then.get(name), now.get(name)] for name in sorted({*then, *now}) if then.get(name) != now.get(name)}
+        if changed and self._writes:
+            logger.warning(
+                "The run goes on elsewhere than it came from, so that its numbers can differ in their last digits from those of a run that was not "
+                "interrupted: %s.", "; ".join(f"{name} was {was} and is {value}" for name, (was, value) in changed.items()),
+            )  # fmt: skip
+        self._earlier = float(state["wall_time_s"])
         self.record["epochs"] = list(state["epochs"])
+        self.record["resumed"] = [*state["resumed"], {"after_epoch": len(state["epochs"]), "changed": changed}]
+        self._write()
 
 
 def _count(dataset: SliceDataset) -> dict[str, Any]:

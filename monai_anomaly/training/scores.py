@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from ..data import Case, Refusal, case_files, case_name
 from ..scoring import Pooling
 
-__all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "pool_patients", "pool_series"]
+__all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "batch_rows", "case_refusal", "pool_patients", "pool_series"]
 
 
 class SliceScore(NamedTuple):
@@ -79,20 +79,46 @@ class ScoreCollector:
     @property
     def refused(self) -> list[Refusal]:
         """Cases that could not be read."""
-        return [Refusal(case_name(self.cases[case]), reason, len(case_files(self.cases[case]))) for case, reason in self._refused.items()]
+        return [case_refusal(self.cases[case], reason) for case, reason in self._refused.items()]
 
     def _add(self, engine: Engine) -> None:
-        output: dict[str, Any] = engine.state.output  # type: ignore[assignment]
-        scores = output["score"].tolist()
-        means = output["image"].mean(dim=(1, 2, 3)).tolist()
-        columns = (output["case"].tolist(), output["slice_index"].tolist(), output["label"].tolist(), scores, means)
-        for row, empty, reason in zip(zip(*columns, strict=True), output["empty"].tolist(), output["refused"], strict=True):
+        for row, empty, reason in batch_rows(engine.state.output):  # type: ignore[arg-type]
             if reason:
-                self._refused.setdefault(row[0], reason)
+                self._refused.setdefault(row.case, reason)
             elif empty:
                 self.n_empty += 1
             else:
-                self.slices.append(SliceScore(*row))
+                self.slices.append(row)
+
+
+def batch_rows(output: Mapping[str, Any]) -> Iterator[tuple[SliceScore, bool, str]]:
+    """Take apart what an :class:`~monai_anomaly.training.AnomalyEvaluator` says about a batch.
+
+    Args:
+        output: its output.
+
+    Returns:
+        For each slice its row, whether it is empty, and why its case could not be read (or an empty text); the score counts only in a slice that is
+        neither.
+
+    Example:
+        >>> rows = batch_rows(engine.state.output)  # doctest: +SKIP
+    """
+    scores = output["score"].tolist()
+    means = output["image"].mean(dim=(1, 2, 3)).tolist()
+    columns = (output["case"].tolist(), output["slice_index"].tolist(), output["label"].tolist(), scores, means)
+    rows = (SliceScore(*row) for row in zip(*columns, strict=True))
+    return zip(rows, output["empty"].tolist(), output["refused"], strict=True)
+
+
+def case_refusal(case: Case, reason: str) -> Refusal:
+    """A case that could not be read, as it stands in ``refused.csv``.
+
+    Example:
+        >>> case_refusal({"image": "scans/1.png", "series": "scans_1"}, "The file is cut off.").where
+        'scans_1 (1.png)'
+    """
+    return Refusal(case_name(case), reason, len(case_files(case)))
 
 
 def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Pooling) -> list[PatientScore]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data import Case
 from ..errors import CalibrationError, OptionError
 from ..files import write_csv, write_json
-from ..scoring import Calibration, Finding, Findings, find_regions
+from ..scoring import Calibration, Finding, find_regions
 from .series import SeriesWriter
 from .series_map import SeriesMap
 
@@ -44,32 +44,27 @@ FINDING_COLUMNS = {
 }
 """What the columns of ``findings.csv`` mean."""
 
-_WRITING_SHARE = 0.05
-
 
 class SaveFindings(SeriesWriter):
-    """Connected regions above the calibrated threshold as ``findings.csv`` and, with what they mean, ``findings.json``; see :class:`AssembleSeries`.
+    """Connected regions above the calibrated threshold as ``findings.csv`` and, with what they mean, ``findings.json``.
 
     The threshold comes from the highest map value of each held-out normal patient, over all slices. So of new patients like those, all normal, at most the
     false-alarm rate has **any** finding, in whatever slice and series, and whatever the pooling of scores. Resizing to the source's grid and smoothing
     through the slices never raise the highest value: the promise stays true, but smoothed lesions have to be stronger or larger to be found.
 
-    Both files are whole at any time, and rewritten after each series, less often only where that would take more than a twentieth of the time: a run that
-    is killed loses at most the series of the last moment. Without a calibration there are no findings, which the log says.
+    :class:`AssembleSeries` hands it each series; what it found there is taken over by who records finished series
+    (:class:`~monai_anomaly.training.RecordSeries`), which has the tables made from all of them. Without a calibration there are no findings, which the log
+    says.
 
     Args:
         output_dir: folder for the two files.
         calibration: plain data of the detector's calibration.
         false_alarm_rate: rate of the threshold; default: 0.05 or the smallest that the calibration can promise.
         min_volume_ml: smaller regions are left out, and counted.
-        most: findings listed per series; the rest is counted.
-
-    Attributes:
-        counts: number of findings of each case, by its index into the list of cases.
 
     Raises:
         CalibrationError: the held-out normal patients cannot promise the rate, or there were none.
-        OptionError: a negative volume, or nothing to be listed.
+        OptionError: a negative volume.
     """
 
     def __init__(
@@ -78,11 +73,10 @@ class SaveFindings(SeriesWriter):
         calibration: Mapping[str, Any] | None,
         false_alarm_rate: float | None = None,
         min_volume_ml: float = 0.0,
-        most: int = 1000,
     ):
-        if not 0 <= min_volume_ml < float("inf") or most < 1:
-            raise OptionError(f"min_volume_ml is {min_volume_ml} and most {most}; expected 0 or more, and at least 1.")
-        self.output_dir, self.min_volume_ml, self.most = Path(output_dir), float(min_volume_ml), int(most)
+        if not 0 <= min_volume_ml < float("inf"):
+            raise OptionError(f"min_volume_ml is {min_volume_ml}; expected millilitres from 0 (every region) upwards.")
+        self.output_dir, self.min_volume_ml = Path(output_dir), float(min_volume_ml)
         self.calibration = Calibration.from_dict(calibration["pixel"]) if calibration and "pixel" in calibration else None
         self.rate = self.threshold = None
         if self.calibration is not None:
@@ -93,57 +87,55 @@ class SaveFindings(SeriesWriter):
                 f"Findings at a false-alarm rate of {false_alarm_rate:g} were asked for, but the model is not calibrated for these maps: train with "
                 "calibration_fraction above 0 and score with the training's maps, or leave the rate out."
             )
-        self.counts: dict[int, int] = {}
         self.start()
 
     def start(self) -> None:
         """A run begins."""
-        self.counts.clear()
-        self._rows: list[dict[str, Any]] = []
-        self._series: list[dict[str, Any]] = []
-        self._next_writing = 0.0
+        self._found: dict[int, dict[str, Any]] = {}
 
     def add(self, series: SeriesMap) -> None:
-        """Take the findings of a series into the table.
+        """Find the regions of a series.
 
         Args:
             series: its map.
         """
-        if self.calibration is None or self.threshold is None:
+        if self.threshold is None:
             return
         affine = series.grid.slice_affine if series.grid.in_patient else None
-        found = find_regions(series.slices, self.threshold, affine, self.min_volume_ml, self.most)
-        self.counts[series.number] = found.n_found
-        named = {"patient": series.case.get("patient", ""), "series": series.case.get("series", str(series.number))}
-        self._rows += [named | {"number": k} | self._row(finding) for k, finding in enumerate(found.listed, start=1)]
-        self._series.append(named | _counted(found) | {"smoothing_mm": series.smoothing_mm})
-        if time.monotonic() >= self._next_writing:
-            self._write()
+        found = find_regions(series.slices, self.threshold, affine, self.min_volume_ml)
+        counts = {"n_found": found.n_found, "n_listed": len(found.listed), "n_below_min_volume": found.n_small}
+        self._found[series.number] = {
+            **counts,
+            "smoothing_mm": series.smoothing_mm,
+            "listed": [self._row(finding) for finding in found.listed],
+        }
 
-    def finish(self) -> None:
-        """Write what is not written yet."""
-        if self.calibration is None:
-            logger.warning(
-                "There are no findings, because the model has no calibration for these maps: train with calibration_fraction above 0 and score with "
-                "the training's maps."
-            )
-            # A table of an earlier model in the same folder would pass for this one's.
+    def take(self, number: int) -> dict[str, Any] | None:
+        """Hand over what was found in a case; it is not held any longer.
+
+        Args:
+            number: index into the cases.
+
+        Returns:
+            Plain data; ``None`` for a case that could not be read, and without a calibration.
+        """
+        return self._found.pop(number, None)
+
+    def write(self, found: Sequence[tuple[Case, Mapping[str, Any]]]) -> None:
+        """Write both files.
+
+        Args:
+            found: cases with what :meth:`take` gave of them.
+        """
+        series, rows = [], []
+        for case, told in found:
+            named = {"patient": case.get("patient", ""), "series": case.get("series", "")}
+            series.append(named | {name: value for name, value in told.items() if name != "listed"})
+            rows += [named | {"number": number} | row for number, row in enumerate(told["listed"], start=1)]
+        if self.calibration is not None:
+            write_csv(self.output_dir / "findings.csv", rows, columns=list(FINDING_COLUMNS))
+        else:  # a table of an earlier model in the same folder would pass for this one's
             (self.output_dir / "findings.csv").unlink(missing_ok=True)
-        self._write()
-        if self.calibration is not None:
-            logger.info("%d findings in %d of %d series above %.4g (false-alarm rate %.3f for a patient): %s", sum(self.counts.values()),
-                        sum(count > 0 for count in self.counts.values()), len(self.counts), self.threshold, self.rate, self.output_dir)  # fmt: skip
-
-    def _row(self, finding: Finding) -> dict[str, Any]:
-        assert self.calibration is not None
-        row = {"p_value": float(self.calibration.p_value(finding.peak))} | finding._asdict()
-        # Nine digits tell any two float32 values apart; more would be the noise of float64, 56.669000000000004 mm.
-        return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in row.items()}
-
-    def _write(self) -> None:
-        started = time.monotonic()
-        if self.calibration is not None:
-            write_csv(self.output_dir / "findings.csv", self._rows, columns=list(FINDING_COLUMNS))
         write_json(
             self.output_dir / "findings.json",
             {
@@ -152,15 +144,30 @@ class SaveFindings(SeriesWriter):
                 "unit": "patient: of normal patients, at most this share has any finding",
                 "calibration_patients": 0 if self.calibration is None else len(self.calibration),
                 "min_volume_ml": self.min_volume_ml,
-                "most_per_series": self.most,
                 "columns": FINDING_COLUMNS,
-                "series": self._series,
-                "findings": self._rows,
+                "series": series,
+                "findings": rows,
             },
         )
-        ended = time.monotonic()
-        self._next_writing = ended + (ended - started) / _WRITING_SHARE
 
+    def log(self, found: Sequence[tuple[Case, Mapping[str, Any]]]) -> None:
+        """Say how many findings there are, or why there are none.
 
-def _counted(found: Findings) -> dict[str, int]:
-    return {"n_found": found.n_found, "n_listed": len(found.listed), "n_below_min_volume": found.n_small}
+        Args:
+            found: as for :meth:`write`.
+        """
+        counts = [told["n_found"] for _, told in found]
+        if self.calibration is None:
+            logger.warning(
+                "There are no findings, because the model has no calibration for these maps: train with calibration_fraction above 0 and score with "
+                "the training's maps."
+            )
+        else:
+            logger.info("%d findings in %d of %d series above %.4g (false-alarm rate %.3f for a patient): %s", sum(counts),
+                        sum(count > 0 for count in counts), len(counts), self.threshold, self.rate, self.output_dir)  # fmt: skip
+
+    def _row(self, finding: Finding) -> dict[str, Any]:
+        assert self.calibration is not None
+        row = {"p_value": float(self.calibration.p_value(finding.peak))} | finding._asdict()
+        # Nine digits tell any two float32 values apart; more would be the noise of float64, 56.669000000000004 mm.
+        return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in row.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,5 +48,18 @@ class SaveHeatmaps:
         places = zip(output["case"][scored].tolist(), output["slice_index"][scored].tolist(), strict=True)
         for (case, slice_index), image, anomaly_map, score, p_value in zip(places, images, maps, scores, p_values, strict=True):
             series = self.cases[case].get("series", str(case))
-            path = self.output_dir / f"{safe_name(series)}_{slice_index:04}.png"
+            path = self._file(series, slice_index)
             write_heatmap(path, image, anomaly_map, self.value_range, series=series, slice_index=slice_index, score=score, p_value=p_value)
+
+    def remove(self, case: Case, slices: Iterable[int]) -> None:
+        """Remove the pictures of slices of a series, as far as there are any.
+
+        Args:
+            case: the case.
+            slices: their numbers.
+        """
+        for slice_index in slices:
+            self._file(case["series"], slice_index).unlink(missing_ok=True)
+
+    def _file(self, series: str, slice_index: int) -> Path:
+        return self.output_dir / f"{safe_name(series)}_{slice_index:04}.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,7 @@ import numpy as np
 from nibabel.fileholders import FileHolder
 from numpy.typing import ArrayLike, NDArray
 
+from ..data import Case
 from ..errors import DataError, OptionError
 from ..files import safe_name, write_whole
 from ..transforms.grid import usable_affine
@@ -30,11 +32,10 @@ class SaveVolumes(SeriesWriter):
 
     Args:
         output_dir: folder for the volumes, named after the series.
-        compress: write ``.nii.gz``; otherwise ``.nii``, which is written many times as fast and, as maps are like noise to gzip, little larger.
     """
 
-    def __init__(self, output_dir: str | Path, compress: bool = True):
-        self.output_dir, self.ending = Path(output_dir), ".nii.gz" if compress else ".nii"
+    def __init__(self, output_dir: str | Path):
+        self.output_dir = Path(output_dir)
         self.start()
 
     def start(self) -> None:
@@ -50,9 +51,17 @@ class SaveVolumes(SeriesWriter):
         if not series.grid.in_patient:
             self._n_others += 1
             return
-        name = safe_name(series.case.get("series", str(series.number)))
-        write_map_volume(self.output_dir / f"{name}{self.ending}", series.source, series.grid.source_affine)
+        write_map_volume(self._file(series.case.get("series", str(series.number))), series.source, series.grid.source_affine)
         self._n_volumes += 1
+
+    def remove(self, case: Case, slices: Iterable[int]) -> None:
+        """Remove the volume of a series, if there is one.
+
+        Args:
+            case: the case.
+            slices: its slices.
+        """
+        self._file(case["series"]).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Say what was written."""
@@ -60,6 +69,9 @@ class SaveVolumes(SeriesWriter):
             logger.info("Map volumes of %d series: %s", self._n_volumes, self.output_dir)
         if self._n_others:
             logger.info("%d cases have no place in the patient (pictures, frames in time) and no map volume.", self._n_others)
+
+    def _file(self, series: str) -> Path:
+        return self.output_dir / f"{safe_name(series)}.nii.gz"
 
 
 def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> Path:

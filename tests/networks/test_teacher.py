@@ -67,6 +67,20 @@ def test_new_weights_are_used_at_once():
     torch.testing.assert_close(a.double()(IMAGE.double())[0].float(), b(IMAGE)[0], rtol=1e-4, atol=1e-4)
 
 
+def test_an_exporter_sees_the_published_weights_once():
+    """The folded copy would be a second teacher in the file, and one that stays on the CPU when the rest is moved."""
+    teacher = Teacher("resnet18", weights="random", seed=1)
+    eager = teacher(IMAGE)
+    traced = torch.jit.trace(teacher, IMAGE, check_trace=False)
+    program = torch.export.export(teacher, (IMAGE,))
+    graph = traced.inlined_graph
+    assert not [node for node in graph.findAllNodes("prim::Constant") if node.output().type().kind() == "TensorType"]
+    assert set(traced.state_dict()) == set(program.state_dict) == set(teacher.state_dict()) and not program.constants
+    for exported in (traced, program.module()):
+        for feature, expected in zip(exported(IMAGE), eager):
+            torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
+
+
 def test_random_teacher_depends_on_its_seed_alone():
     torch.manual_seed(1)
     a = Teacher("resnet18", weights="random", seed=5)

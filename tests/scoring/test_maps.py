@@ -74,6 +74,43 @@ def test_each_row_of_a_matrix_keeps_the_mean():
     torch.testing.assert_close(upsample_blur_matrix(16, 256, 4.0).sum(1), torch.ones(256))
 
 
+def test_prepared_matrices_change_nothing_and_stay_out_of_the_state_dict():
+    features, plain = pair("canon"), AnomalyMap()
+    image_size = 4 * features.teacher[0].shape[-1]
+    prepared = AnomalyMap().prepare(image_size, (4, 8, 16, 32))
+    assert prepared.state_dict() == {} and len(list(prepared.buffers())) == 4 and prepared.config == plain.config
+    for size in (image_size, 96):
+        assert torch.equal(prepared(features, (size, size)), plain(features, (size, size)))
+
+
+def test_prepared_matrices_follow_to_a_device_but_not_to_half_precision():
+    prepared = AnomalyMap().prepare(64, (4, 8, 16))
+    exact = [matrix.clone() for matrix in prepared.buffers()]
+    prepared.half()
+    assert all(torch.equal(a, b) for a, b in zip(exact, prepared.buffers()))
+    half = Features(*(tuple(torch.rand(1, 4, n, n).half() for n in (16, 8, 4)) for _ in range(2)))
+    assert prepared(half, (64, 64)).dtype == torch.float32
+    assert all(matrix.is_meta for matrix in prepared.to("meta").buffers())
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_an_exporter_can_follow_whatever_the_size_is(size):
+    """MONAI's onnx_export takes the image size that it likes."""
+    features = Features(*(tuple(torch.rand(2, 4, size // n, size // n) for n in (4, 8, 16)) for _ in range(2)))
+
+    class Map(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rule = AnomalyMap(sigma_px=3.25).prepare(64, (4, 8, 16))
+
+        def forward(self, *levels):
+            return self.rule(Features(levels[:3], levels[3:]), (size, size))
+
+    inputs = (*features.teacher, *features.student)
+    exported = torch.export.export(Map(), inputs).module()
+    torch.testing.assert_close(exported(*inputs), Map()(*inputs), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("options", [{"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"sigma_px": -1}, {"sigma_px": float("nan")}])
 def test_wrong_options_are_refused(options):
     with pytest.raises(OptionError, match="expected"):

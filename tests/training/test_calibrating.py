@@ -14,7 +14,16 @@ from support.tiny import tiny_detector
 
 from monai_anomaly.data import CaseList
 from monai_anomaly.scoring import AnomalyMap, Calibration, Pooling
-from monai_anomaly.training import AnomalyEvaluator, CalibrateDetector, WriteResults, load_detector, save_detector
+from monai_anomaly.training import (
+    AnomalyEvaluator,
+    CalibrateDetector,
+    Ledger,
+    RecordSeries,
+    ResultTables,
+    WriteResults,
+    load_detector,
+    save_detector,
+)
 from monai_anomaly.writers import AssembleSeries, SaveFindings
 
 GEOMETRY = {
@@ -31,6 +40,7 @@ class Series(torch.utils.data.Dataset):
         self.images = torch.rand(n, 3, 64, 64, generator=torch.Generator().manual_seed(n))
         self.empty = empty
         self.cases = [{"patient": name, "series": f"s{k}", "image": f"{k}.png"} for k, name in enumerate(patients)]
+        self.index = [divmod(item, 2) for item in range(n)]
 
     def __len__(self):
         return len(self.images)
@@ -110,14 +120,18 @@ def test_another_pooling_keeps_the_threshold_of_findings_and_other_maps_do_not(t
     assert calibrate(detector, Series(["a", "b"]))["pixel"] != calibration["pixel"]
 
 
+def tables_of(detector, dataset: Series, folder: Path) -> ResultTables:
+    return ResultTables(detector, CaseList(tuple(dataset.cases), (), len(dataset.cases), folder), dataset.cases, folder)
+
+
 def results(tmp_path: Path, calibration_patients: list[str], dataset: Series, series_pooling="mean"):
     """The tables after calibrating and scoring, by name."""
     detector = tiny_detector().eval()
     calibrate(detector, Series(calibration_patients), series_pooling=series_pooling)
-    findings = SaveFindings(tmp_path, detector.calibration, min_volume_ml=0.0)
-    found = CaseList(tuple(dataset.cases), (), len(dataset.cases), tmp_path)
-    write = WriteResults(detector, found, dataset.cases, tmp_path, findings=findings.counts)
-    evaluator(detector, dataset, [write, AssembleSeries(dataset.cases, [findings])]).run()
+    findings = SaveFindings(tmp_path, detector.calibration)
+    ledger = Ledger(tmp_path / "finished", dataset.cases, save_detector(detector, tmp_path / "model.pt"), {}, "cpu")
+    record = RecordSeries(ledger, dataset, tables_of(detector, dataset, tmp_path), findings, [])
+    evaluator(detector, dataset, [AssembleSeries(dataset.cases, [findings]), record]).run()
     tables = {}
     for path in tmp_path.glob("*.csv"):
         with path.open(newline="") as file:
@@ -155,8 +169,7 @@ def test_a_series_has_no_p_value_where_held_out_patients_had_several(tmp_path):
 
 def test_without_findings_the_column_is_empty(tmp_path):
     dataset, detector = Series(["x", "y"]), tiny_detector().eval()
-    found = CaseList(tuple(dataset.cases), (), 2, tmp_path)
-    evaluator(detector, dataset, [WriteResults(detector, found, dataset.cases, tmp_path)]).run()
+    evaluator(detector, dataset, [WriteResults(tables_of(detector, dataset, tmp_path))]).run()
     with (tmp_path / "series.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["findings"], row["p_value"]) for row in rows] == [("", ""), ("", "")] and sorted(row["rank"] for row in rows) == ["1", "2"]

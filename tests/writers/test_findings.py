@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +15,7 @@ from nibabel.affines import apply_affine
 
 from monai_anomaly.errors import CalibrationError, CheckpointError, OptionError
 from monai_anomaly.scoring import find_regions
-from monai_anomaly.writers import FINDING_COLUMNS, AssembleSeries, MapGrid, SaveFindings, SaveVolumes, SeriesMap
+from monai_anomaly.writers import FINDING_COLUMNS, AssembleSeries, MapGrid, SaveFindings, SaveVolumes
 
 CASES = [{"series": "s-a", "patient": "p-1"}, {"series": "s-b", "patient": "p-1"}, {"series": "=picture", "patient": "p-2"}]
 CALIBRATION = {"pixel": {"scores": [k / 20 for k in range(1, 20)]}}  # the threshold at 0.05 is 0.95
@@ -30,6 +29,21 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
+def find(drive):
+    """Score a study, and have the table made of what was found in its first cases."""
+
+    def run(findings: SaveFindings, study, smoothing_mm: float = 0.0, others=()) -> list[dict]:
+        drive(AssembleSeries(CASES, [*others, findings], smoothing_mm=smoothing_mm), study)
+        taken = [(CASES[number], findings.take(number)) for number in range(len(study))]
+        found = [(case, told) for case, told in taken if told is not None]
+        findings.write(found)
+        findings.log(found)
+        return [told for _, told in found]
+
+    return run
+
+
+@pytest.fixture
 def study(scored):
     """Two findings in the first series, none in the second, one in the picture."""
     maps = torch.zeros(3, 6, 12)
@@ -40,10 +54,9 @@ def study(scored):
     return [scored(maps, GRID), scored(torch.full((3, 6, 12), 0.95), GRID), scored(picture)]
 
 
-def test_one_row_for_each_finding(tmp_path: Path, study, drive, caplog) -> None:
+def test_one_row_for_each_finding(tmp_path: Path, study, find, caplog) -> None:
     caplog.set_level(logging.INFO)
-    findings = SaveFindings(tmp_path, CALIBRATION)
-    drive(AssembleSeries(CASES, [findings]), study)
+    found = find(SaveFindings(tmp_path, CALIBRATION), study)
     first, second, third = table(tmp_path)
     assert list(first) == list(FINDING_COLUMNS)
     names = [(row["patient"], row["series"], row["number"]) for row in (first, second, third)]
@@ -53,11 +66,11 @@ def test_one_row_for_each_finding(tmp_path: Path, study, drive, caplog) -> None:
     np.testing.assert_allclose(position, apply_affine(AFFINE, [2, 4, 1]) * [-1, -1, 1])
     assert (first["area_px"], third["area_px"], third["voxels"], third["volume_ml"], third["peak_lps_x_mm"]) == ("", "1", "", "", "")
     assert {row["p_value"] for row in (first, second, third)} == {"0.05"}
-    assert findings.counts == {0: 2, 1: 0, 2: 1} and "3 findings in 2 of 3 series above 0.95" in caplog.text
+    assert [told["n_found"] for told in found] == [2, 0, 1] and "3 findings in 2 of 3 series above 0.95" in caplog.text
 
 
-def test_the_json_says_what_the_table_means(tmp_path: Path, study, drive) -> None:
-    drive(AssembleSeries(CASES, [SaveFindings(tmp_path, CALIBRATION, 0.1, min_volume_ml=0.015, most=1)], smoothing_mm=0.1), study)
+def test_the_json_says_what_the_table_means(tmp_path: Path, study, find) -> None:
+    find(SaveFindings(tmp_path, CALIBRATION, 0.1, min_volume_ml=0.015), study, smoothing_mm=0.1)
     data = json.loads((tmp_path / "findings.json").read_text())
     assert (data["threshold"], data["false_alarm_rate"], data["calibration_patients"], data["min_volume_ml"]) == (0.9, 0.1, 19, 0.015)
     assert data["columns"] == FINDING_COLUMNS
@@ -69,8 +82,8 @@ def test_the_json_says_what_the_table_means(tmp_path: Path, study, drive) -> Non
         assert {k: "" if v is None else str(v) for k, v in entry.items()} == row | {"series": entry["series"]}
 
 
-def test_the_table_and_the_volume_show_the_same_place(tmp_path: Path, study, drive) -> None:
-    drive(AssembleSeries(CASES, [SaveVolumes(tmp_path), SaveFindings(tmp_path, CALIBRATION)]), study)
+def test_the_table_and_the_volume_show_the_same_place(tmp_path: Path, study, find) -> None:
+    find(SaveFindings(tmp_path, CALIBRATION), study, others=[SaveVolumes(tmp_path)])
     image = nib.load(tmp_path / "s-a.nii.gz")
     place = np.unravel_index(np.argmax(image.get_fdata()), image.shape)
     row = table(tmp_path)[0]
@@ -79,59 +92,29 @@ def test_the_table_and_the_volume_show_the_same_place(tmp_path: Path, study, dri
     )
 
 
-def test_what_is_finished_is_on_disk_when_a_run_is_killed(tmp_path: Path) -> None:
-    """Both files are whole after the first series, and after each that took longer than the writing."""
-    maps = torch.zeros(3, 6, 12)
-    maps[1, 2, 3] = 2
+def test_what_was_found_is_plain_data_handed_over_once(tmp_path: Path, study, drive) -> None:
+    """It goes through a file before the table is made, and memory does not grow with the number of series."""
     findings = SaveFindings(tmp_path, CALIBRATION)
-    for number in range(3):
-        findings.add(SeriesMap(number, CASES[number], maps, GRID))
-        rows = table(tmp_path)
-        assert len(rows) == len(json.loads((tmp_path / "findings.json").read_text())["findings"]) == number + 1
-        time.sleep(max(0.0, findings._next_writing - time.monotonic()))
+    drive(AssembleSeries(CASES, [findings]), study)
+    taken = [findings.take(number) for number in range(3)]
+    assert json.loads(json.dumps(taken)) == taken and [findings.take(number) for number in range(3)] == [None] * 3
 
 
-def test_writing_takes_a_small_share_of_the_time(tmp_path: Path) -> None:
-    maps = torch.zeros(1, 6, 12)
-    maps[0, ::2, ::2] = 1
-    findings = SaveFindings(tmp_path, CALIBRATION)
-    grid = MapGrid(np.eye(4), (6, 12, 1), np.eye(4), (6, 12, 1), False)
-    stamps = set()
-    for _ in range(300):
-        findings.add(SeriesMap(0, CASES[2], maps, grid))
-        stamps.add((tmp_path / "findings.csv").stat().st_mtime_ns)
-    assert len(stamps) < 100
-    findings.finish()
-    assert len(table(tmp_path)) == 300 * 18
-
-
-def test_without_a_calibration_there_are_no_findings_and_the_log_says_why(tmp_path: Path, study, drive, caplog) -> None:
+def test_without_a_calibration_there_are_no_findings_and_the_log_says_why(tmp_path: Path, study, find, caplog) -> None:
     (tmp_path / "findings.csv").write_text("of an earlier model")
     for calibration in (None, {}, {"patient": {"scores": [1.0]}}):
-        findings = SaveFindings(tmp_path, calibration)
         caplog.clear()
-        drive(AssembleSeries(CASES, [findings]), study)
+        assert find(SaveFindings(tmp_path, calibration), study) == []
         assert caplog.text.count("no calibration for these maps: train with calibration_fraction above 0") == 1
-        assert not (tmp_path / "findings.csv").exists() and not findings.counts
+        assert not (tmp_path / "findings.csv").exists()
         assert json.loads((tmp_path / "findings.json").read_text())["threshold"] is None
     with pytest.raises(CalibrationError, match="not calibrated for these maps"):
         SaveFindings(tmp_path, None, 0.05)
 
 
-def test_no_finding_is_a_table_with_its_header(tmp_path: Path, scored, drive) -> None:
-    drive(AssembleSeries(CASES, [SaveFindings(tmp_path, CALIBRATION)]), [scored(torch.zeros(1, 6, 12))])
+def test_no_finding_is_a_table_with_its_header(tmp_path: Path, scored, find) -> None:
+    find(SaveFindings(tmp_path, CALIBRATION), [scored(torch.zeros(1, 6, 12))])
     assert (tmp_path / "findings.csv").read_text() == ",".join(FINDING_COLUMNS) + "\n"
-
-
-def test_a_second_run_starts_anew(tmp_path: Path, study, drive) -> None:
-    findings = SaveFindings(tmp_path, CALIBRATION)
-    handler = AssembleSeries(CASES, [findings])
-    for _ in range(2):
-        drive(handler, study)
-        assert len(table(tmp_path)) == 3
-    counts = findings.counts
-    drive(handler, study[:1])
-    assert counts == {0: 2} and len(table(tmp_path)) == 2
 
 
 def test_a_promise_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
@@ -139,17 +122,16 @@ def test_a_promise_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
         SaveFindings(tmp_path, CALIBRATION, 0.01)
     with pytest.raises(CheckpointError, match="calibration"):
         SaveFindings(tmp_path, {"pixel": {"scores": []}})
-    for options in ({"min_volume_ml": -1.0}, {"most": 0}):
-        with pytest.raises(OptionError, match="expected 0 or more, and at least 1"):
-            SaveFindings(tmp_path, CALIBRATION, **options)
+    with pytest.raises(OptionError, match="expected millilitres from 0"):
+        SaveFindings(tmp_path, CALIBRATION, min_volume_ml=-1.0)
 
 
-def test_findings_are_those_of_the_volume(tmp_path: Path, drive, scored) -> None:
+def test_findings_are_those_of_the_volume(tmp_path: Path, find, scored) -> None:
     """The values that were written are the values that were searched, smoothing included."""
     maps = torch.rand(3, 6, 12, generator=torch.Generator().manual_seed(0)) + 0.5
     maps[1] = torch.nan
     study = [scored(maps, GRID, scored=[True, False, True])]
-    drive(AssembleSeries(CASES, [SaveVolumes(tmp_path), SaveFindings(tmp_path, CALIBRATION)], smoothing_mm=4.0), study)
+    find(SaveFindings(tmp_path, CALIBRATION), study, smoothing_mm=4.0, others=[SaveVolumes(tmp_path)])
     volume = nib.load(tmp_path / "s-a.nii.gz").get_fdata().transpose(1, 0, 2)
     expected = find_regions(volume, 0.95, AFFINE).listed
     assert [np.float32(row["peak"]) for row in table(tmp_path)] == [np.float32(finding.peak) for finding in expected] and expected

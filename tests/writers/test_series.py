@@ -122,14 +122,6 @@ def test_each_series_is_whole_however_it_was_cut_into_batches(tmp_path: Path, sc
     assert np.isnan(c.get_fdata()[..., 1]).all()
 
 
-def test_without_compression_the_same_volume(tmp_path: Path, scored, drive) -> None:
-    study = [scored(torch.rand(3, 8, 8), MapGrid(RAS, (6, 12, 3), RAS, (6, 12, 3), True))]
-    drive(AssembleSeries(CASES, [SaveVolumes(tmp_path), SaveVolumes(tmp_path, compress=False)]), study)
-    small, plain = (nib.load(tmp_path / f"s-a{ending}") for ending in (".nii.gz", ".nii"))
-    np.testing.assert_array_equal(np.asanyarray(small.dataobj), np.asanyarray(plain.dataobj))
-    assert (tmp_path / "s-a.nii").stat().st_size == 352 + 4 * 6 * 12 * 3
-
-
 def test_pictures_and_frames_have_no_volume_and_a_refused_case_nothing(tmp_path: Path, scored, drive, caplog) -> None:
     caplog.set_level(logging.INFO)
     keep = Keep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from ...memory import available_bytes
 from ..stack import Stack
 from .case_cache import CaseCache
-from .memory import TensorPool, available_bytes
+from .memory import TensorPool
 
 __all__ = ["KeptStacks"]
 
@@ -28,7 +30,8 @@ class KeptStacks:
     Args:
         n_cases: how many cases there are.
         cache: where cases lie that do not fit into memory.
-        max_memory_bytes: bound on the pixels in memory; default: half of what is available now.
+        max_memory_bytes: bound on the pixels in memory; default: half of what is available now, divided among
+            the machine's processes under ``torchrun``.
         reread: gives a case, and its new key, when the cache had to let go of it meanwhile.
     """
 
@@ -37,7 +40,8 @@ class KeptStacks:
     ):
         self.n_cases, self.cache, self.reread = n_cases, cache, reread
         available = available_bytes() if max_memory_bytes is None else None
-        self.limit = max_memory_bytes if available is None else available // 2
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's: the processes of a machine share its memory
+        self.limit = max_memory_bytes if available is None else available // 2 // here
         self.disk_bytes = 0
         self._image, self._mask = TensorPool(torch.float32), TensorPool(torch.uint8)
         self._slots: dict[int, int] = {}

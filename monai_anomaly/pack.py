@@ -1,0 +1,73 @@
+"""A bundle as one zip archive, in the layout that MONAI's specification asks for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from .bundle import root
+from .errors import DataError, OptionError
+from .files import write_whole
+from .training import load_detector
+
+__all__ = ["pack_bundle"]
+
+MODEL = "models/model.pt"
+
+
+def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, force: bool = False) -> list[str]:
+    """Write ``out``: one folder, called as the archive, with configs, documents, licence and model.
+
+    In a checkout ``configs/`` holds symbolic links to the files beside it, which some archives and Windows lose; here they are files. The same content gives
+    the same archive, byte for byte: nothing is compressed, and all times are 1980.
+
+    Args:
+        bundle: a bundle's name, such as ``"skipts"``, or its folder.
+        out: the archive, ``.zip``.
+        model: the ``model.pt`` to put in; default: the bundle's own, if it has one.
+        force: replace an archive that exists.
+
+    Returns:
+        The names in the archive.
+
+    Raises:
+        OptionError: ``out`` is no ``.zip``, or exists.
+        DataError: there is no such bundle, or the archive cannot be written.
+        CheckpointError: the model cannot be read.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".zip":
+        raise OptionError(f"{out} is no .zip; expected a name such as {out.stem or 'skipts'}.zip.")
+    if os.path.lexists(out) and not force:
+        raise OptionError(f"{out} exists; expected a new file: choose another name, or add --force to replace it.")
+    folder = Path(bundle) if Path(bundle).is_dir() else Path(root(bundle))
+    if not (folder / "metadata.json").is_file():
+        raise DataError(f"There is no bundle at {folder}; expected the name or the folder of one, with metadata.json in it: correct it.")
+    members = _members(folder)
+    model = Path(model) if model is not None else folder / MODEL if (folder / MODEL).is_file() else None
+    if model is not None:
+        load_detector(model)  # what cannot be used is not handed on
+        members[MODEL] = model
+    write_whole(out, lambda file: _write(file, out.stem, members))
+    return [f"{out.stem}/{name}" for name in sorted(members)]
+
+
+def _members(folder: Path) -> dict[str, Path]:
+    names = sorted(path.name for path in (folder / "configs").iterdir())
+    members = {f"{place}{name}": folder / name for name in names for place in ("", "configs/")}
+    members |= {path.relative_to(folder).as_posix(): path for path in (folder / "docs").rglob("*") if path.is_file()}
+    members["LICENSE"] = folder / "LICENSE"
+    return members
+
+
+def _write(file: BinaryIO, top: str, members: dict[str, Path]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in sorted(members):
+            member = zipfile.ZipInfo(f"{top}/{name}")
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            member.file_size = members[name].stat().st_size
+            with archive.open(member, "w") as target, members[name].open("rb") as source:
+                shutil.copyfileobj(source, target)
