@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import DataError
 
-__all__ = ["safe_name", "write_csv", "write_json", "write_whole"]
+__all__ = ["file_sha256", "safe_name", "write_csv", "write_json", "write_whole"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,25 @@ def write_whole(path: str | Path, content: bytes | Callable[[BinaryIO], object])
             ) from error
         raise
     return path
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits, read block by block.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file_sha256(write_whole(Path(folder) / "a.bin", b"abc"))[:8]
+        'ba7816bf'
+    """
+    digest = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def safe_name(text: str, max_length: int = 100) -> str:

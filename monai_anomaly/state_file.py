@@ -62,9 +62,8 @@ def read_state(path: str | os.PathLike[str], error: type[AnomalyError] = Checkpo
             raise ForeignPickleError("is not there, or is no file")
         with path.open("rb") as file:
             state = _reader(path, file, foreign)(file)
-    except (
-        Exception
-    ) as reason:  # torch, zipfile, pickle and safetensors each have their own family of errors; recursion and memory are among them
+    except Exception as reason:
+        # torch, zipfile, pickle and safetensors each have their own family of errors; recursion and memory are among them
         found = str(reason) if isinstance(reason, ForeignPickleError) else f"{DAMAGED} ({type(reason).__name__})"
         advice = "export it again as a plain state dict" if foreign else "fetch the file anew, or train again"
         raise error(

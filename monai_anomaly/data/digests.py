@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from ..errors import DataError
+from ..files import file_sha256
 from .cases import Case, case_files, case_name
 from .reader import CaseReader
 
@@ -106,10 +107,7 @@ def _digest_files(files: tuple[tuple[str, int, int], ...]) -> str:
     try:
         array, _ = reader.get_data(reader.read(names))
     except DataError:
-        content = hashlib.sha256()
-        for name in names:
-            with open(name, "rb") as file:
-                content.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read())
+        content = hashlib.sha256("".join(map(file_sha256, names)).encode())
         return f"undecodable {content.hexdigest()}"
     digest = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
     digest.update(np.ascontiguousarray(array).data)  # no second copy of a large volume

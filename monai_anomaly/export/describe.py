@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..files import file_sha256
 from ..networks import AnomalyDetector
 from ..transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from .module import INPUT, OUTPUTS
@@ -38,7 +38,7 @@ def describe(detector: AnomalyDetector, model: str | Path) -> dict[str, Any]:
         },
         "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
         "colour_range": list(detector.colour_range),
-        "model_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest(),
+        "model_sha256": file_sha256(model),
         "monai_anomaly": __version__,
         **detector.description,
     }

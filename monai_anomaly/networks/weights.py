@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .._torchvision import torchvision
 from ..errors import OptionError, WeightsError
+from ..files import file_sha256
 from ..state_file import read_state
 
 __all__ = ["RANDOM", "TeacherWeights", "find_weights", "load_into", "random_weights"]
@@ -54,9 +55,9 @@ def find_weights(model: str, weights: str) -> TeacherWeights:
         path = Path(weights).expanduser()
         if not path.is_file():
             raise WeightsError(f"No teacher weights at {weights}; expected a .pth or .safetensors state dict of {model}: correct the path.")
-        return TeacherWeights(path.name, _sha256(path), _read(path))
+        return TeacherWeights(path.name, file_sha256(path), _read(path))
     path = _named_weights(model, weights)
-    digest = _sha256(path)
+    digest = file_sha256(path)
     stated = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
     if stated and not digest.startswith(stated.group(1)):
         raise WeightsError(
@@ -141,15 +142,3 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path.name} holds a dictionary that is no plain state dict; expected one of names to tensors: export the weights alone."
         )
     return state
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_blocks(file)
-
-
-def _sha256_blocks(file) -> str:  # type: ignore[no-untyped-def]  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()

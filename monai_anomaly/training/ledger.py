@@ -15,7 +15,7 @@ import torch
 
 from ..data import Case, case_files
 from ..errors import DataError, OptionError
-from ..files import safe_name, write_json
+from ..files import file_sha256, safe_name, write_json
 from .ranks import from_rank_0
 from .record import versions
 from .scores import SliceScore
@@ -227,15 +227,10 @@ def _source(case: Case) -> str:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error}); expected a model file: name it with --model.") from error
-    return digest.hexdigest()
 
 
 def _device(device: torch.device) -> str:

@@ -84,7 +84,7 @@ def read_training_state(path: str | Path) -> TrainingState:
         about = json.loads(state["about"].numpy().tobytes())
         found = TrainingState(network=state["network"], optimizer=state["optimizer"], **about)
         _check_about(found)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, RecursionError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, MemoryError) as error:
         raise _refusal(path, f"is no state of a training ({str(error)[:200]})") from error
     return found
 

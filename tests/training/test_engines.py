@@ -104,6 +104,9 @@ def test_the_epoch_seed_does_not_depend_on_what_was_drawn_before():
         EpochSeed(9)(Engine)
         draws.append((torch.rand(3).tolist(), np.random.rand()))
     assert draws[0] == draws[1]
+    Engine.state.epoch = 5
+    EpochSeed(9)(Engine)
+    assert torch.rand(3).tolist() != draws[0][0]  # every epoch has an order of its own
 
 
 def score(dataset, detector, batch_size=3, handlers=()):
