@@ -66,7 +66,7 @@ class SaveVolumes(SeriesWriter):
     def finish(self) -> None:
         """Say what was written."""
         if self._n_volumes:
-            logger.info("Map volumes of %d series: %s", self._n_volumes, self.output_dir)
+            logger.info("Wrote the map volumes of %d series: %s", self._n_volumes, self.output_dir)
         if self._n_others:
             logger.info("%d cases have no place in the patient (pictures, frames in time) and no map volume.", self._n_others)
 

@@ -114,7 +114,7 @@ def test_two_processes_write_the_same_files_as_one(folder, whole):
     said = folder.run(TWO, "two")
     assert folder.results("two") == whole
     assert said.count("Scores and metrics: two") == 1  # rank 0 speaks for both
-    assert 0 < int(re.search(r"Map volumes of (\d) series", said)[1]) < 5  # and has done a part
+    assert 0 < int(re.search(r"Wrote the map volumes of (\d) series", said)[1]) < 5  # and has done a part
 
 
 def test_when_a_process_dies_the_work_is_taken_up_by_whoever_comes(folder, whole):
