@@ -15,10 +15,10 @@ import monai.bundle
 import onnxruntime
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 from monai.data import load_net_with_metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
+from support.scoring import BUNDLE, bundle_workflow
 from support.tiny import write_image_folder
 
 import monai_anomaly
@@ -28,7 +28,6 @@ from monai_anomaly.pack import pack_bundle
 from monai_anomaly.training import load_detector
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "bundles" / "skipts"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 SMALL = {"image_size": 64, "epochs": 1, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
 IMAGE = torch.linspace(-2, 2, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
@@ -41,10 +40,6 @@ def command(*words: object, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
-def workflow(name: str, **flags) -> ConfigWorkflow:
-    return ConfigWorkflow(str(BUNDLE / f"{name}.json"), logging_file=False, workflow_type="train" if name == "train" else "infer", **flags)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_image_folder(tmp_path_factory.mktemp("images") / "set", n_train=6, n_test=2)
@@ -53,7 +48,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
-    flow = workflow("train", dataset_dir=str(folder), output_dir=str(out), **SMALL)
+    flow = bundle_workflow("train", dataset_dir=str(folder), output_dir=str(out), **SMALL)
     flow.initialize()
     flow.run()
     return out / "model.pt"
@@ -78,7 +73,7 @@ def packed(model, tmp_path_factory):
 @pytest.mark.parametrize("name", ["train", "inference"])
 def test_check_properties_finds_nothing_missing(folder, model, tmp_path, name):
     flags = SMALL if name == "train" else {"model": str(model)}
-    flow = workflow(name, dataset_dir=str(folder), output_dir=str(tmp_path), **flags)
+    flow = bundle_workflow(name, dataset_dir=str(folder), output_dir=str(tmp_path), **flags)
     flow.initialize()
     assert flow.check_properties() == []
 

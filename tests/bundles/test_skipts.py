@@ -15,6 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
+from support.scoring import BUNDLE, bundle_workflow
 from support.tiny import write_image_folder
 
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
@@ -22,19 +23,11 @@ from monai_anomaly.networks import Teacher
 from monai_anomaly.training import RefreshBatchNorm, load_detector
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "bundles" / "skipts"
 SMALL = {"image_size": 64, "epochs": 2, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
 
 
-def workflow(name: str, **flags) -> ConfigWorkflow:
-    return ConfigWorkflow(
-        config_file=str(BUNDLE / f"{name}.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False,
-        workflow_type="train" if name == "train" else "infer", **flags,
-    )  # fmt: skip
-
-
 def run(name: str, **flags) -> ConfigWorkflow:
-    flow = workflow(name, **flags)
+    flow = bundle_workflow(name, **flags)
     flow.initialize()
     flow.run()
     flow.finalize()
@@ -155,7 +148,7 @@ def test_inference_writes_scores_and_one_picture_per_image(trained, folder, tmp_
     ],
 )
 def test_every_flag_reaches_what_it_names(folder, tmp_path, flag, value, read):
-    flow = workflow("train", dataset_dir=str(folder), output_dir=str(tmp_path), **{**SMALL, flag: value})
+    flow = bundle_workflow("train", dataset_dir=str(folder), output_dir=str(tmp_path), **{**SMALL, flag: value})
     flow.parser.parse()
     if read is None:
         with pytest.raises(Exception) as caught:
@@ -304,7 +297,7 @@ def test_real_images_with_the_real_teacher_from_training_to_heat_maps(shared, tm
 
 @pytest.mark.real
 def test_identical_images_across_the_split_are_in_the_record(shared, tmp_path):
-    flow = workflow(
+    flow = bundle_workflow(
         "train", dataset_dir=str(shared / "data" / "brain_mri"), output_dir=str(tmp_path), **{**SMALL, "image_size": 32, "epochs": 1}
     )
     flow.parser.parse()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_one_bad_case_is_refused_and_the_rest_goes_on(folder, entry, words, file
     assert len(found.cases) == 1
     (refusal,) = found.refused
     assert refusal.where == "testing[1]" and refusal.files == files and found.found == 1 + files
-    assert pytest.importorskip("re").search(words, refusal.reason), refusal.reason
+    assert re.search(words, refusal.reason), refusal.reason
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from support.scoring import bundle_workflow
 from support.tiny import write_image_folder
 
 from monai_anomaly.__main__ import main
@@ -16,8 +16,6 @@ from monai_anomaly.errors import CheckpointError, DataError, OptionError
 from monai_anomaly.export import FORMATS, ExportedDetector, export, export_detector, open_exported
 from monai_anomaly.export.held_out import held_out_slices, training_data
 from monai_anomaly.training import load_detector, save_detector
-
-BUNDLE = Path(__file__).parents[2] / "bundles" / "skipts"
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +28,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
-    flow = ConfigWorkflow(
-        config_file=str(BUNDLE / "train.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False, workflow_type="train",
-        dataset_dir=str(data), output_dir=str(out), image_size=64, epochs=1, batch_size=4, teacher_weights="random", backbone="resnet18",
-        blocks=[1, 1, 1], calibration_fraction=0.4, refresh_batch_norm=False,
+    flow = bundle_workflow(
+        "train", dataset_dir=str(data), output_dir=str(out), image_size=64, epochs=1, batch_size=4, teacher_weights="random",
+        backbone="resnet18", blocks=[1, 1, 1], calibration_fraction=0.4, refresh_batch_norm=False,
     )  # fmt: skip
     flow.initialize()
     flow.parser.get_parsed_content("train#trainer").run()

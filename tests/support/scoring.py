@@ -10,28 +10,30 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_anomaly.data import SliceDataset
-from monai_anomaly.errors import AnomalyError
+from monai_anomaly.errors import find_anomaly_error
 
 from .tiny import tiny_detector
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "skipts"
 
 
-def run_bundle(name: str, **flags: Any) -> None:
-    """Run ``train``, ``evaluate`` or ``inference``; an AnomalyError comes out as it is, without what MONAI wraps around it."""
-    flow = ConfigWorkflow(
+def bundle_workflow(name: str, **flags: Any) -> ConfigWorkflow:
+    """``train``, ``evaluate`` or ``inference`` as MONAI's Python interface holds it, not yet begun."""
+    return ConfigWorkflow(
         config_file=str(BUNDLE / f"{name}.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False,
         workflow_type="train" if name == "train" else "infer", **flags,
     )  # fmt: skip
+
+
+def run_bundle(name: str, **flags: Any) -> None:
+    """Run ``train``, ``evaluate`` or ``inference``; an AnomalyError comes out as it is, without what MONAI wraps around it."""
+    flow = bundle_workflow(name, **flags)
     try:
         flow.initialize()
         flow.run()
         flow.finalize()
     except Exception as error:
-        inner: BaseException | None = error
-        while inner is not None and not isinstance(inner, AnomalyError):
-            inner = inner.__cause__ or inner.__context__
-        raise (inner or error) from None
+        raise (find_anomaly_error(error) or error) from None
 
 
 def bundle_slices(cases: Sequence[Any], size: int = 64) -> SliceDataset:
