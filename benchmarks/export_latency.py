@@ -82,7 +82,7 @@ def runtimes(model: Path, detector: AnomalyDetector, data: Path, training: Tenso
     xml = files["openvino"]
     sys.stderr.write("quantising\n")
     return {
-        "PyTorch": lambda image: (anomaly_map := detector(image), detector.score(anomaly_map)),
+        "PyTorch": detector.predict,
         "TorchScript": open_exported(files["torchscript"]),
         "ONNX Runtime, float32": open_exported(files["onnx"]),
         "OpenVINO, float32": OpenVinoFile(xml),

@@ -64,7 +64,7 @@ def scoring() -> Callable[[], None]:
 
     def score() -> None:
         with torch.no_grad():
-            detector.score(detector(image))
+            detector.predict(image)
 
     return score
 

@@ -41,5 +41,5 @@ class ExportedDetector(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(B, 3, H, W)``, teacher-normalised, to the anomaly map ``(B, 1, H, W)`` and the score ``(B,)``."""
-        anomaly_map = self.detector(image)
-        return anomaly_map, self.detector.score(anomaly_map)
+        anomaly_map, score = self.detector.predict(image)
+        return anomaly_map, score

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, OptionError
+from ..transforms.pseudo import PseudoAbnormal
 from .features import Features
 
-__all__ = ["AnomalyDetector"]
+__all__ = ["AnomalyDetector", "Prediction"]
 
 _FORMAT = 1
 _LARGEST_IMAGE = 8192
@@ -35,6 +36,15 @@ class Preprocessing(dict[str, Any]):
         )
 
 
+class Prediction(NamedTuple):
+    """What a detector says of a batch of images."""
+
+    anomaly_map: Tensor
+    """``(B, 1, H, W)``"""
+    score: Tensor
+    """``(B,)``, one number per image"""
+
+
 class AnomalyDetector(nn.Module):
     """Feature record in training mode, anomaly map in evaluation mode, as torchvision's detectors have it.
 
@@ -42,8 +52,8 @@ class AnomalyDetector(nn.Module):
     preprocessing, the teacher's hash, the calibration, and what it was trained on. So one ``model.pt`` is complete.
 
     Args:
-        system: a network with ``forward(image) -> Features``, a frozen ``teacher`` and a plain-data ``config``.
-        anomaly_map: module from ``(Features, (H, W))`` to the map ``(B, 1, H, W)``; see :class:`monai_anomaly.scoring.AnomalyMap`.
+        system: a :class:`~monai_anomaly.networks.System`.
+        anomaly_map: from features to the map ``(B, 1, H, W)``; see :class:`monai_anomaly.scoring.AnomalyMap`.
         pooling: rule from the pixels of a map to the image's score; see :class:`monai_anomaly.scoring.Pooling`.
         preprocessing: plain data that inference needs to prepare images as training did, such as ``{"image_size": 256, "ct_window": "brain"}``.
 
@@ -58,8 +68,8 @@ class AnomalyDetector(nn.Module):
         >>> from monai_anomaly.networks import SkipTS, Teacher
         >>> from monai_anomaly.scoring import AnomalyMap, Pooling
         >>> detector = AnomalyDetector(SkipTS(Teacher("resnet18", weights="random")), AnomalyMap(), Pooling("max")).eval()
-        >>> anomaly_map = detector(torch.zeros(2, 3, 64, 64))
-        >>> tuple(anomaly_map.shape), tuple(detector.score(anomaly_map).shape)
+        >>> prediction = detector.predict(torch.zeros(2, 3, 64, 64))
+        >>> tuple(prediction.anomaly_map.shape), tuple(prediction.score.shape)
         ((2, 1, 64, 64), (2,))
     """
 
@@ -89,18 +99,31 @@ class AnomalyDetector(nn.Module):
         if "image_size" in self.preprocessing:
             self.anomaly_map.prepare(self.preprocessing["image_size"], self.system.teacher.strides)
 
-    def forward(self, image: Tensor) -> Features | Tensor:
-        """Map ``(B, 3, H, W)``, teacher-normalised, to :class:`Features` (training) or to the anomaly map ``(B, 1, H, W)`` (evaluation)."""
-        features: Features = self.system(image.contiguous(memory_format=torch.channels_last))
-        if self.training:
-            return features
-        anomaly_map: Tensor = self.anomaly_map(features, image.shape[-2:])
-        return anomaly_map
+    def forward(self, image: Tensor, pseudo: PseudoAbnormal | None = None) -> Features | Tensor:
+        """Features in training mode, the anomaly map in evaluation mode.
 
-    def score(self, anomaly_map: Tensor) -> Tensor:
-        """Pool each map ``(B, 1, H, W)`` to one score, ``(B,)``."""
+        Args:
+            image: ``(B, 3, H, W)``, teacher-normalised.
+            pseudo: the same images with pseudo-anomalies, for the training of systems that need them.
+
+        Returns:
+            :class:`Features` (training) or the anomaly map ``(B, 1, H, W)`` (evaluation).
+        """
+        return self._features(image, pseudo) if self.training else self.predict(image).anomaly_map
+
+    def predict(self, image: Tensor) -> Prediction:
+        """Map ``(B, 3, H, W)``, teacher-normalised, to anomaly map and score; each image is judged on its own."""
+        anomaly_map, refinement = self.anomaly_map.with_refinement(self._features(image), image.shape[-2:])
         score: Tensor = self.pooling(anomaly_map.flatten(1))
-        return score
+        return Prediction(anomaly_map, score if refinement is None else refinement * score)
+
+    def _features(self, image: Tensor, pseudo: PseudoAbnormal | None = None) -> Features:
+        image = image.contiguous(memory_format=torch.channels_last)
+        if pseudo is None:
+            features: Features = self.system(image)
+        else:
+            features = self.system(image, pseudo._replace(image=pseudo.image.contiguous(memory_format=torch.channels_last)))
+        return features
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters an optimiser may touch: everything but the frozen teacher."""
@@ -108,9 +131,9 @@ class AnomalyDetector(nn.Module):
 
     @property
     def colour_range(self) -> tuple[float, float]:
-        """The one fixed colour scale of this model's heat maps, in map units; before calibration the range of a sum of cosine distances."""
+        """The one fixed colour scale of this model's heat maps, in map units; before calibration the range that the map can have."""
         if self.calibration is None or "colour_range" not in self.calibration:
-            return 0.0, float(len(self.anomaly_map.maps))
+            return 0.0, self.anomaly_map.full_scale
         low, high = self.calibration["colour_range"]
         return float(low), float(high)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from ..transforms.pseudo import PseudoAbnormal
 
 __all__ = ["Features"]
 
@@ -24,5 +26,28 @@ class Features(NamedTuple):
     """N_l: teacher features of the pseudo-abnormal image."""
     pseudo_student: tuple[Tensor, ...] | None = None
     """A_l: student features of the pseudo-abnormal branch."""
-    projected: tuple[Tensor, ...] | None = None
-    """P_l: projected features."""
+    projected: tuple[Tensor | None, ...] | None = None
+    """P_l: projected features; ``None`` at levels that are not projected."""
+    scale_weights: Tensor | None = None
+    """w: ``(B, L)``, one weight per image and level, which sum to 1 over the levels."""
+    image: Tensor | None = None
+    """The clean images ``(B, 3, H, W)``, teacher-normalised, where a loss compares images."""
+    pseudo: PseudoAbnormal | None = None
+    """The pseudo-abnormal images, teacher-normalised, with their masks, where a loss compares images."""
+
+    def float(self) -> Features:
+        """The same features as float32, in which cosines and sums are computed whatever the network's precision was."""
+
+        def wide(levels: tuple[Tensor | None, ...] | None) -> Any:
+            return levels and tuple(level if level is None else level.float() for level in levels)
+
+        return self._replace(
+            teacher=wide(self.teacher), student=wide(self.student), pseudo_teacher=wide(self.pseudo_teacher), pseudo_student=wide(self.pseudo_student),
+            projected=wide(self.projected), scale_weights=None if self.scale_weights is None else self.scale_weights.float(),
+        )  # fmt: skip
+
+    def watched(self) -> dict[str, Tensor]:
+        """Scalars that belong into the log beside the losses: the mean weight of each level, where a system weighs them."""
+        if self.scale_weights is None:
+            return {}
+        return {f"scale_weight_{level}": weight for level, weight in enumerate(self.scale_weights.detach().mean(dim=0), start=1)}

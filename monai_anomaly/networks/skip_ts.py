@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import OptionError
 from .decoder import Decoder
 from .features import Features
+from .system import System
 from .teacher import Teacher
 
 __all__ = ["SkipTS"]
 
 
-class SkipTS(nn.Module):
+class SkipTS(System):
     """Direct reverse knowledge distillation (DRKD) with skip connections from the teacher into the student.
 
     ::
@@ -33,7 +34,7 @@ class SkipTS(nn.Module):
         blocks: see :class:`~monai_anomaly.networks.Decoder`.
 
     Raises:
-        OptionError: another number of skips, or a teacher with fewer than four stages.
+        OptionError: another number of skips, or of the teacher's stages.
 
     Example:
         >>> import torch
@@ -42,15 +43,12 @@ class SkipTS(nn.Module):
         [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4)]
     """
 
+    stages = 4
+
     def __init__(self, teacher: Teacher, skips: int = 2, deconv_kernel: int = 2, blocks: Sequence[int] | None = None):
-        super().__init__()
+        super().__init__(teacher)
         if skips not in (0, 1, 2):
             raise OptionError(f"skips is {skips}; expected 2 (T_3 and T_2, the paper), 1 (T_3) or 0 (none).")
-        if teacher.stages != 4:
-            raise OptionError(
-                f"Skip-TS decodes the teacher's stage 4; the teacher given has {teacher.stages} stages: build it with stages=4."
-            )
-        self.teacher = teacher
         self.student = Decoder(teacher, deconv_kernel, blocks)
         self.skips = skips
 

@@ -134,20 +134,46 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map ``(B, 3, H, W)`` to stage features ``(B, C_l, H / stride_l, W / stride_l)``, finest first."""
-        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-        net = self.backbone if exporting else self._fold()
-        x = nn.functional.max_pool2d(torch.relu_(net.get_submodule("bn1")(net.get_submodule("conv1")(image))), 3, stride=2, padding=1)
-        features = []
-        for stage in range(1, self.stages + 1):
+        return self._run(self._stem(image), range(1, self.stages + 1))
+
+    @torch.no_grad()
+    def pair(self, image: Tensor, other: Tensor, other_stages: int | None = None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Features of two batches in one pass, which stored batch statistics allow without a change of any value.
+
+        Args:
+            image: ``(B, 3, H, W)``.
+            other: ``(B, 3, H, W)``, for example the same images with pseudo-anomalies.
+            other_stages: stages that are wanted of ``other``; the deeper ones are run for ``image`` alone. Default: all.
+
+        Returns:
+            The features of ``image`` and those of ``other``.
+        """
+        shared = self.stages if other_stages is None else other_stages
+        both = self._run(self._stem(torch.cat([image, other])), range(1, shared + 1))
+        of_image, of_other = zip(*(feature.chunk(2) for feature in both), strict=True)
+        return (*of_image, *self._run(of_image[-1], range(shared + 1, self.stages + 1))), of_other
+
+    def _stem(self, image: Tensor) -> Tensor:
+        net = self._computing()
+        x = net.get_submodule("bn1")(net.get_submodule("conv1")(image))
+        return nn.functional.max_pool2d(torch.relu_(x), 3, stride=2, padding=1)
+
+    def _run(self, x: Tensor, stages: range) -> tuple[Tensor, ...]:
+        net, features = self._computing(), []
+        for stage in stages:
             x = net.get_submodule(f"layer{stage}")(x)
             features.append(x)
         return tuple(features)
 
+    def _computing(self) -> nn.Module:
+        """The module that computes: an exporter sees the published teacher, once, and its runtime folds anew."""
+        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
+        return self.backbone if exporting else self._fold()
+
     def _fold(self) -> nn.Module:
         if not self._folded:
             # Frozen batch normalisation is a scale and a shift, which the convolution before it takes over: a copy for computing with, kept out of the
-            # state dict (a list hides it), so that checkpoints hold the teacher as it was published. Equal up to rounding. An exporter sees the published
-            # teacher, once, and its runtime folds anew.
+            # state dict (a list hides it), so that checkpoints hold the teacher as it was published. Equal up to rounding.
             self._folded.append(_fold_batch_norm(copy.deepcopy(self.backbone)))
         return self._folded[0]
 

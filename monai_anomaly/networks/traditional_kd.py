@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from ..errors import OptionError
 from .features import Features
+from .system import System
 from .teacher import Teacher, build_resnet
 
 __all__ = ["TraditionalKD"]
 
 
-class TraditionalKD(nn.Module):
+class TraditionalKD(System):
     """An untrained copy of the teacher's architecture that sees the same image and learns the teacher's features of stages 1 to 3.
 
     Args:
@@ -30,15 +31,12 @@ class TraditionalKD(nn.Module):
         [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4)]
     """
 
+    stages = 3
+
     def __init__(self, teacher: Teacher, seed: int = 1):
-        super().__init__()
-        if teacher.stages != 3:
-            raise OptionError(
-                f"Traditional distillation compares stages 1 to 3; the teacher given has {teacher.stages}: build it with stages=3."
-            )
+        super().__init__(teacher)
         if teacher.source == "random" and teacher.seed == seed:
             raise OptionError(f"Teacher and student would both start from seed {seed} and be equal: give the student another seed.")
-        self.teacher = teacher
         self.seed = seed
         resnet = build_resnet(teacher.name, seed)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)

@@ -102,6 +102,15 @@ class AnomalyMap(nn.Module):
         # half() and double() are about weights: the matrices follow to another device, but maps stay float32.
         return super()._apply(lambda matrix: matrix.to(fn(matrix).device), recurse)
 
+    @property
+    def full_scale(self) -> float:
+        """The upper end of the map's range for features that are not negative."""
+        return float(len(self.maps))
+
+    def with_refinement(self, features: Features, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """The map, and the factor ``(B,)`` that the image score is multiplied with, or ``None``."""
+        return self(features, size), None
+
     def forward(self, features: Features, size: Sequence[int]) -> Tensor:
         """Return the map ``(B, 1, H, W)`` of ``size`` (H, W), float32."""
         height, width = int(size[0]), int(size[1])

@@ -58,8 +58,7 @@ class AnomalyEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: AnomalyEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         image = batchdata["image"].to(engine.state.device, non_blocking=True)
         with engine.mode(engine.network):
-            anomaly_map = engine.inferer(image, engine.network)
-            score = self.detector.score(anomaly_map)
+            anomaly_map, score = engine.inferer(image, self.detector.predict)
         left_out = batchdata["empty"].bool() | torch.tensor([bool(reason) for reason in batchdata["refused"]])
         score = score.masked_fill(left_out.to(score.device), torch.nan)
         engine.state.output = {**batchdata, "image": image, "pred": anomaly_map, "score": score}

@@ -18,7 +18,8 @@ __all__ = ["EpochSeed"]
 class EpochSeed:
     """Handler: seed Python, NumPy and torch at the start of every epoch, before the loader shuffles.
 
-    Attach it before handlers that draw numbers. Each of several processes draws its own numbers.
+    Attach it before handlers that draw numbers. Each of several processes draws its own numbers. ``engine.state.generator`` is a generator for what is
+    drawn in the main process during the epoch, such as pseudo-anomalies; the loader's order does not depend on how much is drawn from it.
 
     Args:
         seed: the run's seed, not negative.
@@ -43,3 +44,4 @@ class EpochSeed:
         random.seed(derived)
         np.random.seed(derived)
         torch.manual_seed(derived)
+        engine.state.generator = torch.Generator().manual_seed(derived)  # type: ignore[attr-defined]

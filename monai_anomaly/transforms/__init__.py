@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .empty import MarkEmptySlicesd
-from .imagenet import IMAGENET_MEAN, IMAGENET_STD, to_unit_range
+from .imagenet import IMAGENET_MEAN, IMAGENET_STD, from_unit_range, to_unit_range
 from .intensity import PRESETS, ScaleIntensityByModalityd
 from .orient import OrientSlicesd, to_source_grid
 from .resize import ResizeSlicesd
@@ -20,6 +20,7 @@ __all__ = [
     "ResizeSlicesd",
     "ScaleIntensityByModalityd",
     "ToRGBd",
+    "from_unit_range",
     "to_source_grid",
     "to_unit_range",
 ]

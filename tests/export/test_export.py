@@ -129,7 +129,7 @@ def test_the_slices_are_those_of_the_calibration(model, data):
     detector = load_detector(model)
     slices = held_out_slices(detector, data)
     with torch.no_grad():
-        scores = [float(detector.score(detector(slices[k]["image"][None]))) for k in range(len(slices))]
+        scores = [float(detector.predict(slices[k]["image"][None]).score) for k in range(len(slices))]
     np.testing.assert_allclose(sorted(scores), detector.calibration["image"]["scores"], atol=1e-6)
 
 

@@ -73,12 +73,12 @@ def test_a_file_agrees_with_its_detector_for_any_number_of_images_and_describes_
     for n in (1, 3, 5):
         batch = images(n, size)
         with torch.no_grad():
-            expected = detector(batch)
+            expected = detector.predict(batch)
         anomaly_map, score = runner(batch)
         assert anomaly_map.shape == (n, 1, size, size) and score.shape == (n,) and anomaly_map.dtype == score.dtype == torch.float32
-        torch.testing.assert_close(anomaly_map, expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(score, detector.score(expected), atol=1e-5, rtol=0)
-    assert expected.std() > 1e-3  # something to agree on
+        torch.testing.assert_close(anomaly_map, expected.anomaly_map, atol=1e-5, rtol=0)
+        torch.testing.assert_close(score, expected.score, atol=1e-5, rtol=0)
+    assert expected.anomaly_map.std() > 1e-3  # something to agree on
     assert runner.metadata == metadata == json.loads(json.dumps(metadata))
     assert {other.name for other in path.parent.iterdir()} == {"model.pt", *(file.name for file in BY_SUFFIX[path.suffix].files(path))}
 

@@ -163,3 +163,22 @@ def test_the_shared_partial_teacher_loads_strictly(shared):
     teacher = Teacher("resnet18", weights=str(shared / "weights" / "resnet18_imagenet_stages1to3.pth"))
     assert (shared / "weights" / "SHA256SUMS").read_text().startswith(teacher.sha256)
     assert all(torch.isfinite(feature).all() and feature.std() > 0.01 for feature in teacher(IMAGE))
+
+
+def test_two_batches_in_one_pass_give_what_two_passes_give():
+    teacher = Teacher("resnet18", weights="random")
+    image, other = torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    of_image, of_other = teacher.pair(image, other)
+    for together, alone in zip((*of_image, *of_other), (*teacher(image), *teacher(other)), strict=True):
+        torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+        assert not together.requires_grad
+
+
+def test_stages_that_only_one_batch_needs_are_run_for_it_alone():
+    teacher = Teacher("resnet18", weights="random")
+    seen = []
+    teacher(torch.zeros(1, 3, 64, 64))
+    for stage in ("layer3", "layer4"):
+        teacher._folded[0].get_submodule(stage).register_forward_hook(lambda module, given, result: seen.append(len(result)))
+    of_image, of_other = teacher.pair(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64), other_stages=3)
+    assert (len(of_image), len(of_other)) == (4, 3) and seen == [4, 2]

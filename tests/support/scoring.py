@@ -55,5 +55,5 @@ def slice_scores(files: Sequence[Any], size: int = 64, every: int = 1) -> list[t
             if k % every == 0:
                 sample = dataset[number]
                 assert not sample["refused"], sample["refused"]
-                scores[case].append(detector.score(detector(sample["image"][None])))
+                scores[case].append(detector.predict(sample["image"][None]).score)
     return [torch.cat(parts) for parts in scores]

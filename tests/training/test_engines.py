@@ -9,8 +9,10 @@ from ignite.engine import Engine, Events
 from sklearn.metrics import average_precision_score, roc_auc_score
 from support.tiny import tiny_detector
 
+from monai_anomaly.errors import OptionError
 from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
-from monai_anomaly.scoring import Calibration, Pooling
+from monai_anomaly.networks import AnomalyDetector, Features, System, Teacher
+from monai_anomaly.scoring import AnomalyMap, Calibration, Pooling
 from monai_anomaly.training import (
     AnomalyEvaluator,
     DistillationTrainer,
@@ -23,6 +25,8 @@ from monai_anomaly.training import (
     pool_series,
     score_metrics,
 )
+from monai_anomaly.transforms import to_unit_range
+from monai_anomaly.transforms.pseudo import PseudoAbnormal
 
 
 class Slices(torch.utils.data.Dataset):
@@ -69,6 +73,75 @@ def test_training_lowers_the_loss_and_logs_every_term():
     assert outputs[-1]["loss"] < 0.8 * outputs[0]["loss"]
     for terms in outputs:
         assert terms["loss"] == pytest.approx(terms["similarity"] + 0.05 * terms["consistency"], rel=1e-6)
+
+
+class Blinking(System):
+    """Needs pseudo-anomalies, and keeps what it was given."""
+
+    stages, needs_pseudo = 3, True
+
+    def __init__(self, teacher):
+        super().__init__(teacher)
+        self.student, self.given = torch.nn.Conv2d(3, 64, 3, stride=4, padding=1), []
+
+    @property
+    def config(self):
+        return {}
+
+    def forward(self, image, pseudo=None):
+        self.given.append((image, pseudo))
+        return Features(teacher=self.teacher(image)[:1], student=(self.student(image),))
+
+
+def darken_the_left_half(image, generator):
+    """One image stays as it was."""
+    mask = torch.zeros(len(image), 1, *image.shape[2:], dtype=torch.bool)
+    mask[1:, :, :, :32] = True
+    return PseudoAbnormal(torch.where(mask, image * torch.rand((), generator=generator), image), mask)
+
+
+def blink(seed: int, amp: bool = False):
+    torch.manual_seed(0)
+    system = Blinking(Teacher("resnet18", weights="random", stages=3))
+    detector = AnomalyDetector(system, AnomalyMap([1]), Pooling("max"))
+    loader = torch.utils.data.DataLoader(Slices(8), batch_size=4, shuffle=True)
+    terms = WeightedSum({"similarity": SimilarityLoss()}, {"similarity": 1.0})
+    optimizer = torch.optim.Adam(detector.trainable_parameters())
+    outputs = []
+    trainer = DistillationTrainer("cpu", 2, loader, detector, optimizer, terms, [EpochSeed(seed)], darken_the_left_half, amp)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
+    trainer.run()
+    return system, outputs
+
+
+def test_pseudo_abnormal_images_differ_where_their_mask_says_and_nowhere_else():
+    (system, outputs), (again, _), (other, _) = blink(1), blink(1), blink(2)
+    assert {terms["pseudo_unchanged"].item() for terms in outputs} == {0.25}
+    for image, pseudo in system.given:
+        assert ((image != pseudo.image).any(dim=1, keepdim=True) == pseudo.mask).all()
+        assert (to_unit_range(pseudo.image)[:, :, :, :32] <= to_unit_range(image)[:, :, :, :32] + 1e-6).all()
+    drawn, repeated, differing = ([pseudo.image for _, pseudo in run.given] for run in (system, again, other))
+    assert all(map(torch.equal, drawn, repeated)) and not any(map(torch.equal, drawn, differing))
+    assert len({pseudo.sum().item() for pseudo in drawn}) == len(drawn)  # each step draws anew
+
+
+def test_bfloat16_is_the_networks_and_not_the_losses():
+    system, outputs = blink(1, amp=True)
+    _, full = blink(1)
+    assert all(value.dtype == torch.float32 for terms in outputs for value in terms.values())
+    assert all(parameter.dtype == torch.float32 for parameter in system.parameters())
+    first, expected = outputs[0]["similarity"].item(), full[0]["similarity"].item()
+    assert first != expected and first == pytest.approx(expected, rel=0.01)
+
+
+def test_a_pseudo_anomaly_for_a_system_without_one_is_refused_and_the_other_way_round():
+    detector = tiny_detector()
+    optimizer = torch.optim.Adam(detector.trainable_parameters())
+    with pytest.raises(OptionError, match="SkipTS is trained without pseudo-anomalies; the trainer was given function"):
+        DistillationTrainer("cpu", 1, [], detector, optimizer, loss(), pseudo_anomaly=darken_the_left_half)
+    detector.system = Blinking(Teacher("resnet18", weights="random", stages=3))
+    with pytest.raises(OptionError, match="Blinking is trained with pseudo-anomalies; the trainer was given none"):
+        DistillationTrainer("cpu", 1, [], detector, optimizer, loss())
 
 
 def test_same_seed_same_weights_whatever_the_workers():
