@@ -16,6 +16,16 @@ def test_cost_of_another_system_teacher_and_size(capsys):
     assert "TraditionalKD with resnet18" in capsys.readouterr().out
 
 
+def test_cost_adds_up_parts_that_are_lists_and_names_the_systems(capsys):
+    assert main(["cost", "--system", "ESCDRKD"]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.count(",") > 2}
+    assert rows["projections"][2] == "10,871,635,968" and rows["total"][2] == "36,896,243,712"
+    with pytest.raises(SystemExit):
+        main(["cost", "--help"])
+    out = capsys.readouterr().out
+    assert all(system in out for system in ("SkipTS", "RD4AD", "ESCDRKD", "SCRD4AD", "DRD", "TraditionalKD"))
+
+
 @pytest.mark.parametrize("wrong", [["--system", "RD5"], ["--backbone", "vgg16"], ["--image_size", "100"]])
 def test_a_wrong_option_is_one_sentence_and_status_2(capsys, wrong):
     assert main(["cost", *wrong]) == 2

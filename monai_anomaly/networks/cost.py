@@ -45,9 +45,17 @@ def count_cost(system: nn.Module, image_size: int = 256) -> list[Cost]:
     with torch.no_grad(), counter:
         system(torch.empty(1, 3, image_size, image_size, device="meta"))
     # torch counts a multiply-accumulate as two operations.
-    macs = {name.split(".")[-1]: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items() if name.count(".") <= 1}
-    parts = [_cost(name, part, macs.get(name, 0)) for name, part in system.named_children()]
+    macs = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
+    root = type(system).__name__
+    parts = [_cost(name, part, _macs(macs, f"{root}.{name}", part)) for name, part in system.named_children()]
     return [*parts, _cost("total", system, macs["Global"])]
+
+
+def _macs(counted: dict[str, int], name: str, module: nn.Module) -> int:
+    """Of a module; a list of modules is never called itself, so its entries are added up."""
+    if name in counted:
+        return counted[name]
+    return sum(_macs(counted, f"{name}.{child}", part) for child, part in module.named_children())
 
 
 def _cost(name: str, module: nn.Module, macs: int) -> Cost:

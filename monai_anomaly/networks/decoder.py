@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from .._torchvision import torchvision
 from ..errors import OptionError
+from .blocks import initialise_convolutions
 from .teacher import Teacher
 
 __all__ = ["Decoder"]
@@ -52,10 +53,12 @@ class Decoder(nn.Module):
         self.D3 = _stage(teacher, 512, 256, self.blocks[0], deconv_kernel)
         self.D2 = _stage(teacher, 256, 128, self.blocks[1], deconv_kernel)
         self.D1 = _stage(teacher, 128, 64, self.blocks[2], deconv_kernel)
-        for module in self.modules():
-            # As released: only plain convolutions; transposed ones keep torch's default initialisation.
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options, as plain data for the system's own."""
+        return {"deconv_kernel": self.deconv_kernel, "blocks": list(self.blocks)}
 
     def forward(self, bottom: Tensor, skip3: Tensor | None = None, skip2: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Decode.

@@ -55,7 +55,7 @@ class SkipTS(System):
     @property
     def config(self) -> dict[str, Any]:
         """Plain-data description, from which a checkpoint rebuilds the system."""
-        return {"skips": self.skips, "deconv_kernel": self.student.deconv_kernel, "blocks": list(self.student.blocks)}
+        return {"skips": self.skips, **self.student.config}
 
     def forward(self, image: Tensor) -> Features:
         """Map ``(B, 3, H, W)``, H and W multiples of 32, to the features of levels 1 to 3."""

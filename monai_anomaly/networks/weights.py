@@ -8,7 +8,7 @@ import logging
 import pickle
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ..errors import OptionError, WeightsError
 from ..files import file_sha256
 from ..state_file import read_state
 
-__all__ = ["RANDOM", "TeacherWeights", "find_weights", "load_into", "random_weights"]
+__all__ = ["RANDOM", "TeacherWeights", "describe_misfit", "find_weights", "load_into", "random_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +82,29 @@ def load_into(model: nn.Module, found: TeacherWeights) -> None:
     Raises:
         WeightsError: a key is missing, unknown, or of another shape.
     """
-    wanted = model.state_dict()
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = sorted(set(wanted) - set(found.state) - counters)
-    unknown = sorted(key for key in set(found.state) - set(wanted) if not key.startswith(("fc.", "layer2.", "layer3.", "layer4.")))
-    shapes = [key for key in wanted if key in found.state and found.state[key].shape != wanted[key].shape]
-    if missing or unknown or shapes:
-        parts = [f"{what}: {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''} ({len(keys)})"
-                 for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes)) if keys]  # fmt: skip
+    wanted, dropped = model.state_dict(), ("fc.", "layer2.", "layer3.", "layer4.")
+    state = {key: value for key, value in found.state.items() if key in wanted or not key.startswith(dropped)}
+    if misfit := describe_misfit(wanted, state):
         raise WeightsError(
-            f"{found.source} does not fit the teacher; {'; '.join(parts)}. Expected the state dict of the torchvision model that the teacher "
+            f"{found.source} does not fit the teacher; {misfit}. Expected the state dict of the torchvision model that the teacher "
             "is named after: choose the matching backbone or another file."
         )
-    model.load_state_dict({key: value for key, value in found.state.items() if key in wanted}, strict=False)
+    model.load_state_dict(state, strict=False)
+
+
+def describe_misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What keeps one state dict from being loaded in the place of another, the counters of batch normalisation aside; nothing if it fits.
+
+    Example:
+        >>> describe_misfit({"weight": torch.zeros(2)}, {"weight": torch.zeros(3), "bias": torch.zeros(3)})
+        'unknown: bias (1); of another shape: weight (1)'
+    """
+    missing = sorted(key for key in set(wanted) - set(found) if not key.endswith("num_batches_tracked"))
+    unknown = sorted(set(found) - set(wanted))
+    shapes = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
+    parts = [f"{what}: {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''} ({len(keys)})"
+             for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes)) if keys]  # fmt: skip
+    return "; ".join(parts)
 
 
 def _named_weights(model: str, weights: str) -> Path:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from support.golden import GOLDEN
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from monai_anomaly.networks import SkipTS, Teacher, TraditionalKD, count_cost
+from monai_anomaly.networks import DRD, ESCDRKD, RD4AD, SCRD4AD, SkipTS, Teacher, TraditionalKD, count_cost
+from monai_anomaly.transforms.pseudo import PseudoAbnormal
+
+COUNTS = json.loads((GOLDEN / "counts.json").read_text())
 
 
 def cost(system):
@@ -49,9 +55,73 @@ def test_decoder_stages_and_three_stage_teacher():
     # Both encoders of traditional distillation run the same three stages.
     rows = cost(TraditionalKD(teacher))
     assert rows["total"][2] == 2 * 11_998_855_168 and rows["total"][1] == 24_862_528
+    assert rows["stem"][2] + rows["student"][2] == 11_998_855_168
 
 
-def test_golden_counts_agree_with_the_specification_used_above():
-    counts = json.dumps(json.loads((GOLDEN / "counts.json").read_text()))
-    for number in ("24917504", "11140071424", "26024607744"):
-        assert number in counts
+def build(system, backbone="wide_resnet50_2", **options):
+    with torch.device("meta"):  # counting needs shapes alone
+        return system(Teacher(backbone, weights=None, stages=system.stages), **options)
+
+
+@pytest.mark.parametrize("backbone", ["wrn50_2", "resnet18"])
+@pytest.mark.parametrize(("system", "part", "key"), [(RD4AD, "bottleneck", "ocbe"), (DRD, "fusion", "mfcf")])
+def test_bottlenecks_without_the_convolution_that_is_never_called(system, part, key, backbone):
+    counts = COUNTS[f"{key}_{backbone}"]
+    parameters, trainable, macs = cost(build(system, "wide_resnet50_2" if backbone == "wrn50_2" else backbone))[part]
+    assert parameters == trainable == counts["params_reference"] - counts["params_dead"] and macs == counts["macs"]
+
+
+def test_projections_without_their_biases():
+    counts = COUNTS["projection_wrn50_2"]
+    system = build(ESCDRKD, proj_levels=(1, 2, 3))
+    # In front of an instance normalisation: c/2 + c + c/2 + c/4 + c/2 + c of them.
+    biases = [15 * c // 4 for c in (256, 512, 1024)]
+    assert sum(biases) == counts["dead_biases"]
+    for level, (reference, dead) in enumerate(zip(counts["params"], biases), start=1):
+        assert sum(p.numel() for p in system.projections[str(level)].parameters()) == reference - dead
+    masked = [conv.weight for projection in system.projections.values() for conv in projection.convs[:2]]
+    assert sum(weight[:, :, 1, 1].numel() for weight in masked) == counts["masked_centre_weights"]
+    # Evaluation runs two of the three.
+    assert cost(system)["projections"][2] == 2 * counts["macs_each"]
+
+
+def test_scale_head():
+    assert cost(build(SCRD4AD))["scale_head"] == (COUNTS["scale_module"]["params"],) * 2 + (COUNTS["scale_module"]["macs"],)
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "trainable"),
+    [
+        (SkipTS, "skip_ts", 24_917_504),
+        (RD4AD, "rd4ad", 83_802_624),
+        (ESCDRKD, "esc_drkd", 51_459_584),
+        (SCRD4AD, "scrd4ad", 83_808_771),
+        (DRD, "drd", 115_261_952),
+    ],
+)
+def test_inference_of_the_whole(system, key, trainable):
+    total = cost(build(system))["total"]
+    assert total[1:] == (trainable, COUNTS["inference_macs_lean"][key])
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "key", "noisy_stage_4"),
+    [
+        (SkipTS, {}, "skip_ts", 0),
+        (RD4AD, {}, "rd4ad", 0),
+        (ESCDRKD, {}, "esc_drkd_without_proj1_and_noisy_stage4", 0),
+        (ESCDRKD, {"proj_levels": (1, 2, 3)}, "esc_drkd", COUNTS["teacher_wrn50_2"]["macs_by_part"]["stage4"]),
+        (SCRD4AD, {}, "scrd4ad", 0),
+        (DRD, {}, "drd", 0),
+    ],
+)
+def test_a_training_step_computes_nothing_twice_and_nothing_in_vain(system, options, key, noisy_stage_4):
+    """Forward and backward; the reference count of ESC-DRKD with all projections runs stage 4 for the pseudo-abnormal images too."""
+    network = build(system, **options).to("meta").train()
+    image = torch.empty(1, 3, 256, 256, device="meta")
+    pseudo = (PseudoAbnormal(image, torch.empty(1, 1, 256, 256, dtype=torch.bool, device="meta")),) if system.needs_pseudo else ()
+    with FlopCounterMode(display=False) as counter:
+        features = network(image, *pseudo)
+        fields = [field if isinstance(field, tuple) else (field,) for field in features]
+        sum(t.sum() for field in fields for t in field if isinstance(t, Tensor) and t.requires_grad).backward()
+    assert counter.get_total_flops() // 2 + noisy_stage_4 == round(COUNTS["train_step_gmac_lean"][key] * 1e9)
