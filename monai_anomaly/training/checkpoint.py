@@ -114,7 +114,7 @@ def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str
     maps = None if maps is None or tuple(maps) == detector.anomaly_map.maps else maps
     pooling = None if pooling == detector.pooling.rule else pooling
     if maps is not None:
-        detector.set_map(AnomalyMap(maps, detector.anomaly_map.sigma_px))
+        detector.set_map(AnomalyMap(**{**detector.anomaly_map.config, "maps": maps}))
     if pooling is not None:
         detector.pooling = Pooling(pooling)
     if (maps is not None or pooling is not None) and detector.calibration is not None:

@@ -213,6 +213,8 @@ def changed(state, **entries):
         {"preprocessing__image_size": "64"},
         {"anomaly_map__sigma_px": 1e30},
         {"anomaly_map__maps": [[1]]},
+        {"anomaly_map__fusion": ["sum"]},
+        {"anomaly_map__refine": 1},
         {"pooling": ["max"]},
         {"calibration": []},
         {"calibration": {"colour_range": ["a", 2]}},

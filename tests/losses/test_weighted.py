@@ -5,7 +5,15 @@ import torch
 from support.golden import feature_set
 
 from monai_anomaly.errors import OptionError
-from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
+from monai_anomaly.losses import (
+    ConsistencyLoss,
+    ContrastiveLoss,
+    ProjectionLoss,
+    SegmentationLoss,
+    SimilarityLoss,
+    SpatialLoss,
+    WeightedSum,
+)
 from monai_anomaly.networks import Features
 
 TEACHER, STUDENT = feature_set("small")
@@ -35,8 +43,25 @@ def test_wrong_weights_are_refused(weights):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: SimilarityLoss("l1"), lambda: SimilarityLoss(variant="x"), lambda: ConsistencyLoss("x"), lambda: ConsistencyLoss(pairs="all")],
-)
+    [
+        lambda: SimilarityLoss("l1"), lambda: SimilarityLoss(variant="x"), lambda: ConsistencyLoss("x"), lambda: ConsistencyLoss(pairs="all"),
+        lambda: ContrastiveLoss("mean"), lambda: ContrastiveLoss(variant="x"), lambda: SpatialLoss("teacher"), lambda: SegmentationLoss("grey"),
+    ],
+)  # fmt: skip
 def test_wrong_options_are_refused(make):
     with pytest.raises(OptionError, match="expected"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("loss", "missing"),
+    [
+        (ProjectionLoss(), "projected of"), (ContrastiveLoss(), "pseudo_teacher, scale_weights of"), (SpatialLoss("pseudo_student"), "pseudo_student of"),
+        (SegmentationLoss(), "pseudo_teacher, pseudo_student, image, pseudo of"),
+    ],
+)  # fmt: skip
+def test_a_loss_of_another_system_says_what_the_features_lack(loss, missing):
+    with pytest.raises(
+        OptionError, match=f"{type(loss).__name__} needs {missing} the features; the system gave only teacher, student: choose"
+    ):
+        loss(FEATURES)

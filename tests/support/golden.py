@@ -54,6 +54,20 @@ def feature_set(name: str) -> tuple[list[Tensor], list[Tensor]]:
     return [teacher_feature(s, q) for s, q in zip(shapes, salts)], [student_feature(s, q) for s, q in zip(shapes, salts)]
 
 
+def noisy_set(name: str) -> list[Tensor]:
+    """Teacher features of the disturbed images of the set, finest first."""
+    shapes, base = SHAPES[name]
+    salts = [base + 10 * k for k in range(3)]
+    return [np.float32(0.7) * teacher_feature(s, q) + np.float32(0.3) * teacher_feature(s, q + 2000) for s, q in zip(shapes, salts)]
+
+
+def synthetic_image(height: int, width: int, salt: int) -> np.ndarray:
+    """float64 ``(height, width, 3)``, about in [0, 1]."""
+    y, x = np.mgrid[:height, :width]
+    grey = 0.5 + 0.25 * np.sin(0.11 * x + 0.3 * salt) + 0.2 * np.cos(0.07 * y)
+    return grey[..., None] * (1, 0.95, 0.9) + 0.05 * (u(height * width * 3, salt).reshape(height, width, 3) - 0.5)
+
+
 def fill(model: nn.Module) -> nn.Module:
     """Set every weight by its shape only."""
     with torch.no_grad():

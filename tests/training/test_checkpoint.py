@@ -62,6 +62,20 @@ def test_another_rule_drops_the_calibration_and_says_so(saved, caplog):
     assert loaded.colour_range == (0.0, 1.0)
 
 
+def test_other_maps_keep_the_fusion_and_the_refinement(tmp_path):
+    detector = tiny_detector()
+    detector.set_map(AnomalyMap(sigma_px=2.0, fusion="mean", refine=True))
+    loaded = load_detector(save_detector(detector, tmp_path / "model.pt"), maps=[2, 3])
+    assert loaded.anomaly_map.config == {"maps": [2, 3], "sigma_px": 2.0, "fusion": "mean", "refine": True}
+
+
+def test_a_model_from_before_fusions_is_a_sum(saved, tmp_path):
+    detector, path = saved
+    torch.save(describe(torch.load(path, weights_only=True), anomaly_map={"maps": [1, 2, 3], "sigma_px": 4.0}), tmp_path / "model.pt")
+    loaded = load_detector(tmp_path / "model.pt")
+    assert loaded.anomaly_map.config == detector.anomaly_map.config == AnomalyMap().config
+
+
 def test_the_trainings_own_rule_keeps_the_calibration(saved):
     assert load_detector(saved[1], maps=[1, 2, 3], pooling="max").calibration == saved[0].calibration
     assert load_detector(saved[1], pooling="mean").colour_range == (0.1, 0.9)
