@@ -17,16 +17,16 @@ from monai_anomaly.errors import OptionError
 from monai_anomaly.export import FORMATS, ExportedDetector, open_exported
 from monai_anomaly.export.describe import describe
 from monai_anomaly.export.formats import choose_format
-from monai_anomaly.networks import AnomalyDetector, SkipTS, Teacher, TraditionalKD
+from monai_anomaly.networks import SYSTEMS, AnomalyDetector, Teacher
 from monai_anomaly.scoring import AnomalyMap, Pooling
 from monai_anomaly.training import load_detector, save_detector
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
     "max": ("SkipTS", {"maps": [1, 2, 3], "sigma_px": 4.0}, "max", 64),
-    "mean": ("SkipTS", {"maps": [2, 3], "sigma_px": 0.0}, "mean", 32),
-    "top_100": ("SkipTS", {"maps": [1], "sigma_px": 1.5}, "top_100", 64),
-    "top_20%": ("TraditionalKD", {"maps": [3, 1], "sigma_px": 4.0}, "top_20%", 96),
+    "mean": ("SCRD4AD", {"maps": [2, 3], "sigma_px": 0.0, "fusion": "weighted"}, "mean", 32),
+    "top_100": ("DRD", {"maps": [1, 2, 3], "sigma_px": 1.5, "fusion": "mean", "refine": True}, "top_100", 64),
+    "top_20%": ("ESCDRKD", {"maps": [3, 1], "sigma_px": 4.0}, "top_20%", 96),
 }
 BY_SUFFIX = {chosen.suffix: chosen for chosen in FORMATS.values()}
 
@@ -35,10 +35,7 @@ def detector_of(kind: str) -> AnomalyDetector:
     """An untrained detector whose batch statistics are not those of a new one."""
     system, rule, pooling, size = KINDS[kind]
     torch.manual_seed(1)
-    network = (
-        SkipTS(Teacher("resnet18", weights="random"), blocks=[1, 1, 1]) if system == "SkipTS"
-        else TraditionalKD(Teacher("resnet18", weights="random", stages=3))
-    )  # fmt: skip
+    network = SYSTEMS[system](Teacher("resnet18", weights="random", stages=SYSTEMS[system].stages), blocks=[1, 1, 1])
     detector = AnomalyDetector(network, AnomalyMap(**rule), Pooling(pooling), {"image_size": size, "preset": "auto"})
     detector.train()(torch.randn(4, 3, size, size))
     detector.calibration = {"colour_range": [0.25, 2.0], "image": {"scores": [0.1, 1 / 3]}}
