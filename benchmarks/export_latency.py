@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +25,11 @@ os.environ["NNCF_CI"] = "1"  # NNCF reports each use to its makers otherwise
 
 import torch
 from lean import medians
-from real_images import bundle
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from monai_anomaly.bundle import root
+from monai_anomaly.compare.process import config_command
 from monai_anomaly.data import find_cases, split_calibration
 from monai_anomaly.export import FORMATS, MAP_TOLERANCE, export_detector, open_exported
 from monai_anomaly.export.held_out import prepare_slices
@@ -46,8 +48,9 @@ def train(data: Path, out: Path, teacher: str, epochs: tuple[int, int], size: in
     for backbone, weights, n in (("resnet18", teacher, epochs[0]), (wide, "random", epochs[1])):
         folder = out / f"{backbone}_{Path(weights).stem}"
         if not (folder / "model.pt").is_file():
-            bundle("train", dataset_dir=data, backbone=backbone, teacher_weights=weights, epochs=n, image_size=size, val_interval=n,
-                   output_dir=folder)  # fmt: skip
+            flags = {"backbone": backbone, "teacher_weights": weights, "epochs": n, "image_size": size, "val_interval": n}
+            command = config_command([Path(root("skipts")) / "train.json"], {"dataset_dir": data, "output_dir": folder, **flags})
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         models.append(folder / "model.pt")
     return models
 

@@ -1,10 +1,11 @@
-"""How lean Skip-TS is: its training step and its scoring over a plain network of the same trunk, all in one process on the CPU.
+"""How lean the systems are: their training steps and their scoring over a plain network of the same trunk, all in one process on the CPU.
 
-    python benchmarks/lean.py [--repeats 5]
+    python benchmarks/lean.py [--systems skipts rd4ad escdrkd scrd4ad drd] [--repeats 5]
 
-Yardstick: torchvision's trainable WideResNet50-2, 3 x 256 x 256, batch 4, float32. A training step is compared with forward + cross-entropy + backward,
-scoring one image at a time with one forward pass. Ratios are medians over interleaved repeats; peak memory is that of a process of its own that
-does nothing but training steps, less what it holds before the first one.
+Each system is what its bundle's train.json makes: network, loss, pseudo-anomalies, optimiser, in the trainer's own iteration. Yardstick: torchvision's
+trainable WideResNet50-2, 3 x 256 x 256, batch 4, float32. A training step is compared with forward + cross-entropy + backward, scoring one image at a
+time with one forward pass. Ratios are medians over interleaved repeats; peak memory is that of a process of its own that does nothing but training
+steps, less what it holds before the first one. The result is one JSON object, and a Markdown table on the standard error stream.
 """
 
 from __future__ import annotations
@@ -17,31 +18,41 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 
-from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
-from monai_anomaly.networks import AnomalyDetector, SkipTS, Teacher
+from monai_anomaly.bundle import root
 from monai_anomaly.networks.teacher import build_resnet
-from monai_anomaly.scoring import AnomalyMap, Pooling
+from monai_anomaly.training import DistillationTrainer
 
 BACKBONE, BATCH, SIZE = "wide_resnet50_2", 4, 256
+SYSTEMS = ("skipts", "rd4ad", "escdrkd", "scrd4ad", "drd")
 
 
-def training_step() -> Callable[[], None]:
-    """One step of the paper's recipe: teacher, student, eq. 5, backward, Adam."""
+def bundle_parts(system: str) -> ConfigParser:
+    """The bundle's config, from which network, loss and optimiser are built; it reads no data."""
+    parser = ConfigParser()
+    parser.read_config(str(Path(root(system)) / "train.json"))
+    parser.update(
+        {"dataset_dir": ".", "backbone": BACKBONE, "teacher_weights": "random", "image_size": SIZE, "device": torch.device("cpu")}
+    )
+    return parser
+
+
+def training_step(system: str) -> Callable[[], object]:
+    """One iteration of the trainer: pseudo-anomalies, teacher, student, losses, backward, optimiser."""
     torch.manual_seed(0)
-    detector = AnomalyDetector(SkipTS(Teacher(BACKBONE, weights="random")), AnomalyMap(), Pooling("max")).train()
-    loss = WeightedSum({"similarity": SimilarityLoss(), "consistency": ConsistencyLoss()}, {"similarity": 1.0, "consistency": 0.05})
-    optimizer = torch.optim.Adam(detector.trainable_parameters(), lr=0.005, betas=(0.5, 0.999))
-    image = torch.randn(BATCH, 3, SIZE, SIZE)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss(detector(image))["loss"].backward()
-        optimizer.step()
-
-    return step
+    parts = bundle_parts(system)
+    found: dict[str, Any] = {name: parts.get_parsed_content(name) for name in ("network_def", "loss", "optimizer")}
+    pseudo = parts.get_parsed_content("pseudo_anomaly") if "pseudo_anomaly" in parts else None
+    trainer = DistillationTrainer(
+        "cpu", 1, [], found["network_def"], found["optimizer"], found["loss"], pseudo_anomaly=pseudo
+    )  # fmt: skip
+    batch = {"image": torch.randn(BATCH, 3, SIZE, SIZE).clamp(-2, 2)}
+    return lambda: trainer._iteration(trainer, batch)
 
 
 def plain_step(channels_last: bool) -> Callable[[], None]:
@@ -57,28 +68,18 @@ def plain_step(channels_last: bool) -> Callable[[], None]:
     return step
 
 
-def scoring() -> Callable[[], None]:
+def scoring(system: str) -> Callable[[], object]:
     """Map and score of one image."""
-    detector = AnomalyDetector(SkipTS(Teacher(BACKBONE, weights="random")), AnomalyMap(), Pooling("max")).eval()
+    detector = bundle_parts(system).get_parsed_content("network_def").eval()
     image = torch.randn(1, 3, SIZE, SIZE)
-
-    def score() -> None:
-        with torch.no_grad():
-            detector.predict(image)
-
-    return score
+    return torch.no_grad()(lambda: detector.predict(image))
 
 
-def plain_forward(channels_last: bool) -> Callable[[], None]:
+def plain_forward(channels_last: bool) -> Callable[[], object]:
     """One forward pass of the trunk with its classifier."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model, image = build_resnet(BACKBONE).eval().to(memory_format=layout), torch.randn(1, 3, SIZE, SIZE).to(memory_format=layout)
-
-    def forward() -> None:
-        with torch.no_grad():
-            model(image)
-
-    return forward
+    return torch.no_grad()(lambda: model(image))
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int, settle_s: float = 0.0) -> dict[str, float]:
@@ -99,13 +100,13 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int, settle_s: 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def peak_memory_mib() -> dict[str, float]:
+def peak_memory_mib(system: str) -> dict[str, int]:
     """Highest resident memory of two training steps, above what the process holds when everything is built."""
-    step = training_step()
+    step = training_step(system)
     held = _resident_mib()
     step()
     step()
-    return {"held_before_mib": held, "peak_of_step_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - held}
+    return {"held_before_mib": round(held), "peak_of_step_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - held)}
 
 
 def _resident_mib() -> float:
@@ -113,33 +114,46 @@ def _resident_mib() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-def main() -> None:
-    """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each function (default: %(default)s)")
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.memory:
-        sys.stdout.write(json.dumps(peak_memory_mib()))
-        return
-    memory = json.loads(subprocess.run([sys.executable, __file__, "--memory"], check=True, capture_output=True, text=True).stdout)
-    step = medians({"ours": training_step(), "plain": plain_step(False), "plain_channels_last": plain_step(True)}, options.repeats)
-    score = medians({"ours": scoring(), "plain": plain_forward(False), "plain_channels_last": plain_forward(True)}, options.repeats * 3)
-    result = {
-        "what": f"Skip-TS, {BACKBONE}, {SIZE} x {SIZE}, batch {BATCH}, float32, CPU, {torch.get_num_threads()} threads, torch {torch.__version__}",
+def measure(system: str, repeats: int) -> dict[str, float]:
+    """All figures of one system."""
+    command = [sys.executable, __file__, "--systems", system, "--memory"]
+    memory = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    step = medians({"ours": training_step(system), "plain": plain_step(False), "plain_channels_last": plain_step(True)}, repeats)
+    score = medians({"ours": scoring(system), "plain": plain_forward(False), "plain_channels_last": plain_forward(True)}, repeats * 3)
+    return {
         "training_step_over_plain": round(step["ours"] / step["plain"], 3),
         "training_step_over_plain_channels_last": round(step["ours"] / step["plain_channels_last"], 3),
         "scoring_over_plain_forward": round(score["ours"] / score["plain"], 3),
         "scoring_over_plain_forward_channels_last": round(score["ours"] / score["plain_channels_last"], 3),
-        "seconds": {
-            "training_step": round(step["ours"], 3),
-            "plain_step": round(step["plain"], 3),
-            "scoring": round(score["ours"], 3),
-            "plain_forward": round(score["plain"], 3),
-        },
-        **{name: round(value) for name, value in memory.items()},
+        "training_step_s": round(step["ours"], 3),
+        "plain_step_s": round(step["plain"], 3),
+        "scoring_s": round(score["ours"], 3),
+        "plain_forward_s": round(score["plain"], 3),
+        **memory,
     }
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="bundles (default: all five)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each function (default: %(default)s)")
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        sys.stdout.write(json.dumps(peak_memory_mib(options.systems[0])))
+        return
+    what = f"{BACKBONE}, {SIZE} x {SIZE}, batch {BATCH}, float32, CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    found = {system: measure(system, options.repeats) for system in options.systems}
+    sys.stdout.write(json.dumps({"what": what, **found}, indent=2) + "\n")
+    names = (
+        "training_step_over_plain",
+        "training_step_over_plain_channels_last",
+        "scoring_over_plain_forward",
+        "scoring_over_plain_forward_channels_last",
+    )
+    for system, row in found.items():
+        sys.stderr.write(f"| {system} | " + " | ".join(f"{row[name]:.2f}" for name in names) + f" | {row['peak_of_step_mib']:,} |\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     cost = verbs.add_parser("cost", help="parameters and multiply-accumulates of a system (the Skip-TS paper's Table IV)")
-    cost.add_argument("--system", default="SkipTS", help="SkipTS or TraditionalKD (default: %(default)s)")
+    cost.add_argument("--system", default="SkipTS", help="SkipTS, RD4AD, ESCDRKD, SCRD4AD, DRD or TraditionalKD (default: %(default)s)")
     cost.add_argument("--backbone", default="wide_resnet50_2", help="the teacher, a torchvision ResNet (default: %(default)s)")
     cost.add_argument("--image_size", type=int, default=256, help="side of the square image in pixels (default: %(default)s)")
     cost.set_defaults(run=_cost)
@@ -52,16 +53,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pack.add_argument("--force", action="store_true", help="replace an archive that exists")
     pack.set_defaults(run=_pack)
 
-    options = parser.parse_args(arguments)
+    compare = verbs.add_parser("compare", help="train systems on data sets under one budget, and put them beside each other and the floors")
+    compare.add_argument("--dataset_dir", nargs="+", required=True, metavar="DATA", help="data sets with labelled test cases")
+    compare.add_argument(
+        "--systems", nargs="+", metavar="SPEC",
+        help="BUNDLE[+OVERLAY][:FLAG=VALUE,...], such as skipts 'skipts:maps=[2,3]' skipts+traditional_kd (default: every bundle as it is)",
+    )  # fmt: skip
+    compare.add_argument("--seeds", type=int, default=3, help="how many: 42, 142, 242, ... (default: %(default)s)")
+    compare.add_argument("--epochs", type=int, default=30, help="of each training; the last one counts (default: %(default)s)")
+    compare.add_argument(
+        "--set", nargs="+", default=[], metavar="FLAG=VALUE", help="further flags of train.json for every run, such as backbone=resnet18"
+    )
+    compare.add_argument("--out", default="runs/compare", metavar="FOLDER", help="runs, JSON lines and table (default: %(default)s)")
+    compare.set_defaults(run=_compare)
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    options.command = shlex.join(["python", "-m", "monai_anomaly", *words])
+    status = 0
     try:
-        options.run(options)
+        status = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough; Python would complain when it closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except AnomalyError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return 0
+    return status
 
 
 def _cost(options: argparse.Namespace) -> None:
@@ -72,11 +90,11 @@ def _cost(options: argparse.Namespace) -> None:
         raise OptionError(f"There is no system called {options.system!r}; expected one of {', '.join(SYSTEMS)}.")
     if options.image_size < 32 or options.image_size % 32:
         raise OptionError(f"image_size is {options.image_size}; expected a multiple of 32.")
-    teacher = Teacher(options.backbone, weights=None, stages=3 if options.system == "TraditionalKD" else 4)
-    rows = count_cost(SYSTEMS[options.system](teacher), options.image_size)
+    system = SYSTEMS[options.system]
+    rows = count_cost(system(Teacher(options.backbone, weights=None, stages=system.stages)), options.image_size)
     lines = [f"{options.system} with {options.backbone}, one image of 3 x {options.image_size} x {options.image_size}", ""]
-    lines += [f"{'part':<10}{'parameters':>16}{'trainable':>16}{'MACs':>20}"]
-    lines += [f"{row.part:<10}{row.parameters:>16,}{row.trainable:>16,}{row.macs:>20,}" for row in rows]
+    lines += [f"{'part':<12}{'parameters':>16}{'trainable':>16}{'MACs':>20}"]
+    lines += [f"{row.part:<12}{row.parameters:>16,}{row.trainable:>16,}{row.macs:>20,}" for row in rows]
     lines += ["", CONVENTION]
     sys.stdout.write("\n".join(lines) + "\n")
 
@@ -115,14 +133,9 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    import logging
-    import warnings
-
     from .export import MAP_TOLERANCE, export_detector
 
-    # An optional GPU decoder that MONAI looks for and nobody asked for.
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    _ignore_optional_decoder()
     files, parity, usage = export_detector(options.model, options.format, options.out, options.dataset_dir, options.force)
     sizes = " and ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files)
     batches = " or ".join(map(str, parity.batch_sizes))
@@ -150,6 +163,31 @@ def _pack(options: argparse.Namespace) -> None:
             "There is no model in it: none was named, and the bundle has none.",
         ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _ignore_optional_decoder() -> None:
+    """One for GPUs that MONAI looks for and nobody asked for."""
+    import logging
+    import warnings
+
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import bundle_names, compare, parse_flags
+
+    _ignore_optional_decoder()
+    try:
+        result = compare(
+            options.dataset_dir, options.systems or bundle_names(), options.seeds, options.epochs, parse_flags(options.set), options.out,
+            options.command,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted: what is written is whole, and the same command goes on.\n")
+        return 130
+    sys.stdout.write(result.table)
+    return 2 if result.n_failed else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -30,7 +31,7 @@ from .networks import AnomalyDetector
 from .scoring import Calibration
 from .state_file import read_state
 
-__all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "root", "test_cases", "weights_fallback"]
+__all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "refuse_flags", "root", "test_cases", "weights_fallback"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,26 +39,40 @@ OTHERS_FIRST_S = 5.0
 """How long a process of several waits before it tells its error: ``torchrun`` ends all of them within a second of the first one's end."""
 
 
-def root(name: str) -> str:
-    """The folder of a bundle, whatever the working directory: beside the package in a source checkout, otherwise ``bundles/<name>`` in it.
+def root(name: str | None = None) -> str:
+    """The folder of a bundle, whatever the working directory.
 
-    A copy that is run on the command line, such as an unpacked one, is its own root: the folder of the config (its parent, where that is called
-    ``configs``). Python names a copy itself: ``ConfigWorkflow(config_file, bundle_root=folder)``.
+    That of the config that is run on the command line (its parent, where that is called ``configs``): so a copy, such as an unpacked one, is its own root,
+    and a file that several bundles share is the one of the bundle in whose folder it was named. Otherwise the folder beside the package in a source checkout,
+    or ``bundles/<name>`` in the working directory. Python names a copy itself: ``ConfigWorkflow(config_file, bundle_root=folder)``.
 
     Args:
-        name: the bundle's folder name, such as ``"skipts"``.
+        name: the bundle's folder name, such as ``"skipts"``; files that bundles share cannot give one.
+
+    Raises:
+        OptionError: no name, and no bundle's config is run on the command line.
     """
+    run = _folder_that_is_run(name)
+    if run is not None:
+        return str(run)
+    if name is None:
+        raise OptionError(
+            "A config that bundles share does not say which bundle it is of, and no bundle's config is run on the command line; expected the bundle's folder, "
+            "such as bundle_root='bundles/skipts' among the arguments: name it."
+        )
     beside_package = Path(__file__).parents[1] / "bundles" / name
-    return str(_copy_that_is_run(name) or (beside_package if beside_package.is_dir() else Path.cwd() / "bundles" / name))
+    return str(beside_package if beside_package.is_dir() else Path.cwd() / "bundles" / name)
 
 
-def _copy_that_is_run(name: str) -> Path | None:
+def _folder_that_is_run(name: str | None) -> Path | None:
     for config in _config_files(_given_flags(sys.argv).get("config_file", "")):
-        folder = Path(config).absolute().parent
+        folder = Path(config).absolute().parent  # as it was named: links are not followed, for behind them is what bundles share
         folder = folder.parent if folder.name == "configs" else folder
         # Scripts of the user's own may have such a flag too: the config has to be of a bundle, and of this one.
-        if (folder / "metadata.json").is_file() and ConfigParser.load_config_file(config).get("bundle_root") == f"$mab.root('{name}')":
-            return folder
+        if (folder / "metadata.json").is_file():
+            told = re.fullmatch(r"\$mab\.root\((?:'(\w+)')?\)", str(ConfigParser.load_config_file(config).get("bundle_root")))
+            if told and (name is None or told[1] in (None, name)):
+                return folder
     return None
 
 
@@ -150,6 +165,27 @@ def announce(settings: dict[str, Any], device: torch.device) -> None:
         logger.info("Data: the built-in, made-up head CT study at %s; name your own with --dataset_dir.", settings["dataset_dir"])
 
 
+def refuse_flags(system: str, **flags: Any) -> None:
+    """Refuse flags of the bundle that a system put in by an overlay config does not have: they would change nothing.
+
+    Args:
+        system: its name.
+        flags: those flags; the overlay makes them ``None``.
+
+    Raises:
+        OptionError: one has another value.
+
+    Example:
+        >>> refuse_flags("TraditionalKD", skips=1)
+        Traceback (most recent call last):
+        ...
+        monai_anomaly.errors.OptionError: TraditionalKD has no skips (1 is given); expected a run without it: leave --skips out.
+    """
+    for name, value in flags.items():
+        if value is not None:
+            raise OptionError(f"{system} has no {name} ({value} is given); expected a run without it: leave --{name} out.")
+
+
 def check_rate(rate: float | None, held_out: Sequence[Case]) -> None:
     """Refuse, before the training and not after it, a false-alarm rate that the held-out patients cannot promise.
 
@@ -219,6 +255,7 @@ def evaluate_trained(
         meta_file=str(Path(bundle_root) / "metadata.json"),
         logging_file=False,
         workflow_type="infer",
+        bundle_root=str(bundle_root),
         dataset_dir=str(dataset_dir),
         model=str(model),
         output_dir=str(evaluation),

@@ -13,7 +13,7 @@ from ..data import Case, CaseList, fingerprint
 from ..networks import AnomalyDetector
 from .ranks import from_rank_0
 
-__all__ = ["differences", "identify", "identity_of_model"]
+__all__ = ["cases_digest", "differences", "identify", "identity_of_model"]
 
 FREE = ("epochs", "dataset_dir", "teacher_weights", "processes")
 """Settings that are not compared: epochs, which may become more, and those whose content is compared instead."""
@@ -48,7 +48,7 @@ def identify(
             "settings": _compared(json.loads(json.dumps(dict(settings), default=str))),
             "teacher": detector.system.teacher.sha256,
             "data": fingerprint(cases.cases),
-            "cases": _cases_digest(train, held_out),
+            "cases": cases_digest(train, held_out),
             "processes": idist.get_world_size(),
         }
     )
@@ -89,8 +89,16 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in FREE}
 
 
-def _cases_digest(*splits: Sequence[Case]) -> str:
-    """Renamed files are the same cases, files in another order are not: training draws places in the list."""
+def cases_digest(*splits: Sequence[Case]) -> str:
+    """SHA-256 of images, labels, masks and patients. Renamed files are the same cases, files in another order are not: training draws places in the list.
+
+    Args:
+        splits: lists of cases; which case stands in which list counts.
+
+    Example:
+        >>> cases_digest([])[:8]
+        '01ba4719'
+    """
     digest = hashlib.sha256()
     patients: dict[str, int] = {}
     for cases in splits:
