@@ -3,7 +3,7 @@
     python benchmarks/throughput.py --data DIR [--systems skipts rd4ad escdrkd scrd4ad drd] [--epochs 2]
 
 DIR is a data set as the bundles take it. Each run is the bundle's train.json with its GPU defaults (WideResNet50-2, 256 x 256), batch 16 for all, in a
-process of its own, once in TF32 and once with bfloat16 autocast (``--amp true``). The first epoch warms up; the figure is the mean over the others, data
+process of its own, once in TF32 and once with bfloat16 autocast (``--amp True``). The first epoch warms up; the figure is the mean over the others, data
 loading included, from images that are kept decoded in memory. Prints a Markdown table. Works on a CPU, too, where it tells no memory: there ``--backbone``
 and ``--image_size`` make it small.
 """

@@ -6,6 +6,16 @@ from .empty import MarkEmptySlicesd
 from .imagenet import IMAGENET_MEAN, IMAGENET_STD, from_unit_range, to_unit_range
 from .intensity import PRESETS, ScaleIntensityByModalityd
 from .orient import OrientSlicesd, to_source_grid
+from .pseudo import (
+    CutPaste,
+    GaussianPatch,
+    PerlinPatch,
+    PseudoAbnormal,
+    PseudoAnomaly,
+    RectangleCutPaste,
+    ScarCutPaste,
+    SimplexPatch,
+)
 from .resize import ResizeSlicesd
 from .rgb import ToRGBd
 from .windows import CT_WINDOWS_HU
@@ -15,10 +25,18 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "PRESETS",
+    "CutPaste",
+    "GaussianPatch",
     "MarkEmptySlicesd",
     "OrientSlicesd",
+    "PerlinPatch",
+    "PseudoAbnormal",
+    "PseudoAnomaly",
+    "RectangleCutPaste",
     "ResizeSlicesd",
     "ScaleIntensityByModalityd",
+    "ScarCutPaste",
+    "SimplexPatch",
     "ToRGBd",
     "from_unit_range",
     "to_source_grid",

@@ -1,0 +1,55 @@
+"""Fractal sums of a noise, and textures drawn from a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...errors import OptionError
+
+__all__ = ["FEATURE_PX", "check_fractal", "fractal", "textures"]
+
+FEATURE_PX = 32.0
+
+
+def fractal(noise: Callable[[Tensor], Tensor], points: Tensor, octaves: int, persistence: float) -> Tensor:
+    r"""Add up octaves, :math:`\sum_k persistence^k\, noise(2^k p)`.
+
+    Args:
+        noise: from coordinates ``(D, octaves, ...)`` to values ``(octaves, ...)``.
+        points: coordinates ``(D, ...)`` of the first octave.
+        octaves: how many.
+        persistence: strength of an octave relative to the one before.
+
+    Returns:
+        ``(...)``.
+
+    Example:
+        >>> fractal(lambda p: p[0], torch.ones(1, 2), octaves=3, persistence=0.5).tolist()  # 1 + 2 / 2 + 4 / 4
+        [3.0, 3.0]
+    """
+    k = torch.arange(octaves, device=points.device).view(octaves, *[1] * (points.ndim - 1))
+    values = noise(points.unsqueeze(1) * (2**k).to(points.dtype))
+    weights = torch.tensor([persistence**j for j in range(octaves)], dtype=points.dtype, device=points.device)
+    return torch.tensordot(weights, values, dims=1)
+
+
+def textures(count: int, dimensions: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """One texture for each image: a permutation ``(B, 256)``, and an origin ``(B, D)`` within the first feature.
+
+    The permutation makes the texture; without the origin all of them would be 0 at the first pixel, as noise is at the vertices of its lattice.
+    """
+    permutation = torch.rand((count, 256), generator=generator).argsort(dim=1, stable=True)
+    return permutation, torch.rand((count, dimensions), generator=generator)
+
+
+def check_fractal(octaves: int, persistence: float, feature_px: float) -> None:
+    """Refuse octaves, persistence or feature sizes that make no noise (OptionError)."""
+    if not 1 <= octaves <= 8:
+        raise OptionError(f"octaves is {octaves}; expected 1 to 8: the eighth is 128 times as fine as the first.")
+    if not 0 < persistence <= 1:
+        raise OptionError(f"persistence is {persistence}; expected more than 0, up to 1.")
+    if not 0 < feature_px < float("inf"):
+        raise OptionError(f"feature_px is {feature_px}; expected a length in pixels above 0.")
