@@ -88,7 +88,7 @@ def begin() -> None:
     if _rank() > 0:
         logging.getLogger().setLevel(logging.ERROR)
         logging.getLogger("monai_anomaly.data").setLevel(logging.WARNING)
-    _refuse_unknown_flags(sys.argv)
+    _check_flags(sys.argv)
 
 
 def _rank() -> int:
@@ -96,15 +96,17 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
-    """MONAI adds a flag that the config does not have, silently; a mistyped one would then change nothing."""
+def _check_flags(arguments: Sequence[str]) -> None:
+    """MONAI adds a flag that the config does not have, silently; a mistyped one would change nothing. And it takes ``false`` for a text, which is true."""
     given = _given_flags(arguments)
     configs = _config_files(given.get("config_file", ""))
     if not configs:
         return  # not a run of one of our configs on the command line
     keys = [key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config)]
     known = {*keys, *inspect.signature(monai.bundle.run).parameters}
-    for name in given:
+    for name, value in given.items():
+        if value in ("true", "false"):
+            raise OptionError(f"--{name} {value} is a text to MONAI's command line; expected --{name} {value.capitalize()}.")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise OptionError(

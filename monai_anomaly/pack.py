@@ -21,7 +21,7 @@ MODEL = "models/model.pt"
 def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, force: bool = False) -> list[str]:
     """Write ``out``: one folder, called as the archive, with configs, documents, licence and model.
 
-    In a checkout ``configs/`` holds symbolic links to the files beside it, which some archives and Windows lose; here they are files. The same content gives
+    In a checkout what bundles share, and ``configs/``, are symbolic links, which some archives and Windows lose; here they are files. The same content gives
     the same archive, byte for byte: nothing is compressed, and all times are 1980.
 
     Args:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_a_flag_that_none_of_several_configs_has_is_refused(monkeypatch):
         bundle.begin()
 
 
+def test_a_false_that_would_count_as_true_is_refused(monkeypatch):
+    config = str(Path(bundle.root("skipts")) / "train.json")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for words in (["--amp", "false"], ["--refresh_batch_norm=true"]):
+        monkeypatch.setattr(sys, "argv", ["run", "--config_file", config, *words])
+        with pytest.raises(OptionError, match=r"is a text to MONAI's command line; expected --(amp False|refresh_batch_norm True)"):
+            bundle.begin()
+    monkeypatch.setattr(sys, "argv", ["run", "--config_file", config, "--amp", "False"])
+    bundle.begin()
+
+
 def test_of_several_processes_the_others_are_quiet_about_what_all_do(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setenv("RANK", "1")
@@ -70,36 +82,58 @@ def test_of_several_processes_the_others_are_quiet_about_what_all_do(monkeypatch
 
 @pytest.fixture
 def unpacked(tmp_path):
-    """A copy of a bundle, in another folder under another name."""
+    """A copy of a bundle, in another folder under another name, with files where the checkout has links."""
     return Path(
         shutil.copytree(Path(bundle.__file__).parents[1] / "bundles" / "skipts", tmp_path / "mine", ignore=shutil.ignore_patterns("models"))
     )
 
 
+@pytest.mark.parametrize("name", ["skipts", None])
 @pytest.mark.parametrize(
     "words",
     [
         ["--config_file", "{}/train.json"],
         ["--config_file={}/configs/train.json"],
+        ["--config_file={}/configs/evaluate.json"],
         ["--epochs", "3", "--config_file", "['{}/train.json','/elsewhere/more.json']"],
     ],
 )
-def test_a_copy_that_is_run_is_its_own_root(unpacked, monkeypatch, words):
+def test_a_copy_that_is_run_is_its_own_root(unpacked, monkeypatch, words, name):
     monkeypatch.setattr(sys, "argv", ["run", *(word.format(unpacked) for word in words)])
-    assert bundle.root("skipts") == str(unpacked)
+    assert bundle.root(name) == str(unpacked)
 
 
-def test_a_relative_config_file_is_meant_from_where_the_run_starts(unpacked, monkeypatch):
+@pytest.mark.parametrize("name", ["skipts", None])
+def test_a_relative_config_file_is_meant_from_where_the_run_starts(unpacked, monkeypatch, name):
     monkeypatch.chdir(unpacked)
     monkeypatch.setattr(sys, "argv", ["run", "--config_file", "configs/train.json"])
-    assert bundle.root("skipts") == str(unpacked)
+    assert bundle.root(name) == str(unpacked)
 
 
-@pytest.mark.parametrize("spoil", ["another bundle", "no metadata", "no config"])
+@pytest.mark.parametrize("place", ["{}/evaluate.json", "{}/configs/evaluate.json"])
+@pytest.mark.parametrize("name", ["skipts", "rd4ad"])
+def test_a_shared_file_is_of_the_bundle_in_whose_folder_it_is_named(monkeypatch, name, place):
+    """It is one file behind links, which are not followed."""
+    monkeypatch.chdir(Path(bundle.__file__).parents[1])
+    monkeypatch.setattr(sys, "argv", ["run", "--config_file", place.format(f"bundles/{name}")])
+    assert Path(place.format(f"bundles/{name}")).resolve() == Path("bundles/common/evaluate.json").resolve()
+    assert bundle.root() == os.path.abspath(f"bundles/{name}")
+
+
+@pytest.mark.parametrize("words", [[], ["--config_file", "bundles/common/evaluate.json"], ["--config_file", "pyproject.toml"]])
+def test_of_no_bundle_there_is_no_root(monkeypatch, words):
+    """In Python nobody tells, and the folder of what is shared is no bundle."""
+    monkeypatch.chdir(Path(bundle.__file__).parents[1])
+    monkeypatch.setattr(sys, "argv", ["python", *words])
+    with pytest.raises(OptionError, match="expected the bundle's folder, such as bundle_root='bundles/skipts'"):
+        bundle.root()
+
+
+@pytest.mark.parametrize("spoil", ["another bundle", "another way", "no metadata", "no config"])
 def test_anybodys_config_file_is_no_root(unpacked, monkeypatch, spoil):
     config = unpacked / "train.json"
-    if spoil == "another bundle":
-        config.write_text(config.read_text().replace("mab.root('skipts')", "mab.root('rd4ad')"))
+    if spoil.startswith("another"):
+        config.write_text(config.read_text().replace("$mab.root('skipts')", "$mab.root('rd4ad')" if spoil == "another bundle" else "here"))
     elif spoil == "no metadata":
         (unpacked / "metadata.json").unlink()
     monkeypatch.setattr(sys, "argv", ["run", "--config_file", str(config if spoil != "no config" else unpacked / "train.yaml")])

@@ -17,8 +17,8 @@ from ..scoring import Calibration
 
 __all__ = ["held_out_slices", "prepare_slices", "training_data"]
 
-_BUNDLE = "skipts"
-"""Whose ``evaluate.json`` says how an image is prepared; all bundles prepare it alike, from the detector's own ``preprocessing``."""
+_SHARED = "common"
+"""The folder beside the bundles with the ``evaluate.json`` that is the same in all of them."""
 
 
 def training_data(detector: AnomalyDetector) -> Path:
@@ -88,9 +88,15 @@ def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: 
 
     Raises:
         AnomalyError: nothing can be read.
+        DataError: the package was installed without the bundles.
     """
+    config = Path(root(_SHARED)) / "evaluate.json"
+    if not config.is_file():
+        raise DataError(
+            f"There is no {config}; expected the folder bundles/ of the repository: start in its root, or install it with pip install -e."
+        )
     parser = ConfigParser()
-    parser.read_config(str(Path(root(_BUNDLE)) / "evaluate.json"))
+    parser.read_config(str(config))
     # Objects, not text: MONAI runs text that begins with $, and neither a stranger's model nor a file name may say what is run. A tuple is one to it.
     parser["network_def"] = detector
     parser["validate#dataset#data"] = tuple(cases)

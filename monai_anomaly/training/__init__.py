@@ -6,6 +6,7 @@ from .calibrating import CalibrateDetector
 from .checkpoint import SaveDetector, load_detector, save_detector
 from .evaluator import AnomalyEvaluator
 from .identity import identify
+from .iterations import epochs_of
 from .ledger import Entry, Ledger
 from .pixels import PixelMetrics
 from .progress import ProgressBar
@@ -41,6 +42,7 @@ __all__ = [
     "SliceScore",
     "TrainingCheckpoint",
     "WriteResults",
+    "epochs_of",
     "from_rank_0",
     "identify",
     "is_complete",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from support.tiny import write_image_folder
 
 import monai_anomaly
 from monai_anomaly.__main__ import main
-from monai_anomaly.errors import CheckpointError, DataError, OptionError
+from monai_anomaly.errors import CheckpointError, DataError, OptionError, find_anomaly_error
 from monai_anomaly.pack import pack_bundle
 from monai_anomaly.training import load_detector
 
@@ -201,6 +202,20 @@ def test_load_gives_the_trained_network(packed, model, expected):
     with torch.no_grad():
         assert torch.equal(detector(IMAGE), expected)
     assert detector.description == load_detector(model).description
+
+
+def test_load_as_it_is_documented(packed, model, tmp_path, monkeypatch):
+    """The line of bundles/common/README.md, word for word, from a folder with a bundle in it."""
+    (line,) = re.findall(r"^detector = (monai\.bundle\.load\(.*\))$", (ROOT / "bundles" / "common" / "README.md").read_text(), re.MULTILINE)
+    shutil.copytree(packed[1], tmp_path / "bundles" / "skipts")
+    monkeypatch.chdir(tmp_path)
+    assert eval(line).description == load_detector(model).description
+
+
+def test_a_shared_config_in_python_asks_for_the_bundle(packed):
+    with pytest.raises(Exception, match=r".*") as caught:
+        monai.bundle.load(packed[1].name, bundle_dir=str(packed[1].parent), workflow_type="inference", device="cpu")
+    assert "bundle_root='bundles/skipts' among the arguments" in str(find_anomaly_error(caught.value))
 
 
 def test_load_by_the_training_config_gives_the_weights(packed, folder, expected, tmp_path):

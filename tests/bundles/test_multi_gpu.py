@@ -1,4 +1,4 @@
-"""The Skip-TS bundle in several processes: two with gloo, as on a machine without a GPU."""
+"""Bundles in several processes: two with gloo, as on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from monai_anomaly.data import find_cases, fingerprint, shard
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "skipts"
 EPOCHS = 6
-COMMAND = [
-    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run",
-    "--config_file", "['bundles/skipts/train.json','bundles/skipts/multi_gpu_train.json']",
-    "--image_size", "64", "--batch_size", "4", "--backbone", "resnet18", "--teacher_weights", "random",
-]  # fmt: skip
+COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+FLAGS = ["--image_size", "64", "--batch_size", "4", "--backbone", "resnet18", "--teacher_weights", "random"]
 
 
 def start(data: Path, out: Path, *flags: str, epochs: int = EPOCHS) -> subprocess.Popen[str]:
     """The documented line."""
-    command = [*COMMAND, "--dataset_dir", str(data), "--output_dir", str(out), "--epochs", str(epochs), *flags]
+    configs = "['bundles/skipts/train.json','bundles/skipts/multi_gpu_train.json']"
+    words = [*FLAGS, "--dataset_dir", str(data), "--output_dir", str(out), "--epochs", str(epochs), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*COMMAND, "--config_file", configs, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -134,17 +134,37 @@ def test_a_mistyped_flag_is_refused_once(folder, tmp_path):
     assert code != 0 and printed.count("train.json + multi_gpu_train.json has no flag --epochz; did you mean --epochs?") == 1
 
 
+def forked(folder: Path, runs: list[tuple[str, str, int]]) -> list[int]:
+    """Exit codes of both processes of each run, (bundle, output, epochs), one run after the other."""
+    data = write_image_folder(folder / "set", n_train=6, n_test=0)  # 3 and 2 to train on
+    places = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    command = [sys.executable, str(ROOT / "tests" / "support" / "forked_runs.py"), str(data), str(folder), json.dumps(runs)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, capture_output=True, text=True)
+    codes = json.loads((folder / "exit_codes.json").read_text())
+    assert codes == [0] * len(codes), done.stderr[-4000:]
+    return codes
+
+
 @pytest.mark.slow
 def test_ten_of_ten_runs_end_with_exit_code_0_and_the_same_weights(tmp_path):
-    data = write_image_folder(tmp_path / "set", n_train=6, n_test=0)  # 3 and 2 to train on
-    places = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    command = [sys.executable, str(ROOT / "tests" / "support" / "ten_runs.py"), str(data), str(tmp_path), "10"]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, capture_output=True, text=True)
-    assert json.loads((tmp_path / "exit_codes.json").read_text()) == [0] * 20, done.stderr[-4000:]
+    assert len(forked(tmp_path, [("skipts", str(number), 1) for number in range(10)])) == 20
     first, losses = trained(tmp_path / "0")
     for number in range(1, 10):
         weights, again = trained(tmp_path / str(number))
         assert again == losses and all(torch.equal(weights[key], first[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_systems_with_pseudo_anomalies_go_on_to_the_same_weights(tmp_path):
+    """Two groups of parameters, a pair of images through DDP, one network twice in a step, noise of its own on each rank."""
+    systems = ("escdrkd", "drd")
+    forked(tmp_path, [(name, f"{name}_{place}", n) for name in systems for place, n in (("whole", 2), ("parts", 1), ("parts", 2))])
+    for name in systems:
+        (weights, losses), (expected, uninterrupted) = trained(tmp_path / f"{name}_parts"), trained(tmp_path / f"{name}_whole")
+        assert losses == uninterrupted and len(losses) == 2 and "pseudo_unchanged" in losses[0]
+        assert all(torch.equal(weights[key], expected[key]) for key in expected)
+        record = json.loads((tmp_path / f"{name}_parts" / "run.json").read_text())
+        assert record["processes"] == 2 and [stop["after_epoch"] for stop in record["resumed"]] == [1]
 
 
 def test_the_overlay_follows_train_json():

@@ -18,6 +18,7 @@ import pytest
 import torch
 from support import killing
 from support.permissions import permissions_hold
+from support.runs import assert_same_end, losses, state
 from support.scoring import BUNDLE, run_bundle
 from support.tiny import write_image_folder
 
@@ -75,25 +76,6 @@ def command(images: Path, out: Path, instant: str, **flags) -> tuple[int, str]:
         done = subprocess.run(line, stdout=said, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
         said.seek(0)
         return done.returncode, said.read()
-
-
-def state(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "model.pt", weights_only=True)
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    return json.loads((folder / "run.json").read_text())["epochs"]
-
-
-def assert_same_end(folder: Path, whole: Path) -> None:
-    """Weights, batch statistics, calibration, provenance and losses, bit for bit, and the scores of the evaluation."""
-    here, there = state(folder), state(whole)
-    assert set(here) == set(there) and not [key for key in here if not torch.equal(here[key], there[key])]
-    assert losses(folder) == losses(whole) and len(losses(folder)) == FLAGS["epochs"]
-    assert json.loads((folder / "run.json").read_text())["status"] == "completed"
-    for name in ("images.csv", "series.csv", "patients.csv", "metrics.json"):
-        assert (folder / "evaluation" / name).read_bytes() == (whole / "evaluation" / name).read_bytes()
-    assert not list(folder.rglob("*.part"))
 
 
 def content(folder: Path) -> dict[str, tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The Skip-TS bundle in the test's own process: its commands, its preprocessing, and scores of an untrained detector."""
+"""The bundles in the test's own process: their commands, their preprocessing, and scores of an untrained detector."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from monai_anomaly.errors import find_anomaly_error
 
 from .tiny import tiny_detector
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "skipts"
+BUNDLES = Path(__file__).parents[2] / "bundles"
+BUNDLE = BUNDLES / "skipts"
+SYSTEMS = sorted(path.parent.name for path in BUNDLES.glob("*/train.json"))
+"""The bundles there are."""
 
 
-def bundle_workflow(name: str, **flags: Any) -> ConfigWorkflow:
+def bundle_workflow(name: str, bundle: str = "skipts", **flags: Any) -> ConfigWorkflow:
     """``train``, ``evaluate`` or ``inference`` as MONAI's Python interface holds it, not yet begun."""
+    folder = BUNDLES / bundle
+    if name != "train":  # shared by all bundles, so that Python has to say which one is meant
+        flags = {"bundle_root": str(folder), **flags}
     return ConfigWorkflow(
-        config_file=str(BUNDLE / f"{name}.json"), meta_file=str(BUNDLE / "metadata.json"), logging_file=False,
+        config_file=str(folder / f"{name}.json"), meta_file=str(folder / "metadata.json"), logging_file=False,
         workflow_type="train" if name == "train" else "infer", **flags,
     )  # fmt: skip
 
 
-def run_bundle(name: str, **flags: Any) -> None:
+def run_bundle(name: str, bundle: str = "skipts", **flags: Any) -> None:
     """Run ``train``, ``evaluate`` or ``inference``; an AnomalyError comes out as it is, without what MONAI wraps around it."""
-    flow = bundle_workflow(name, **flags)
+    flow = bundle_workflow(name, bundle, **flags)
     try:
         flow.initialize()
         flow.run()
