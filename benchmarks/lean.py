@@ -19,40 +19,36 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 
 from monai_anomaly.bundle import root
+from monai_anomaly.compare import bundle_names
 from monai_anomaly.networks.teacher import build_resnet
 from monai_anomaly.training import DistillationTrainer
 
 BACKBONE, BATCH, SIZE = "wide_resnet50_2", 4, 256
-SYSTEMS = ("skipts", "rd4ad", "escdrkd", "scrd4ad", "drd")
 
 
-def bundle_parts(system: str) -> ConfigParser:
+def bundle_parts(system: str, backbone: str = BACKBONE) -> ConfigParser:
     """The bundle's config, from which network, loss and optimiser are built; it reads no data."""
     parser = ConfigParser()
     parser.read_config(str(Path(root(system)) / "train.json"))
     parser.update(
-        {"dataset_dir": ".", "backbone": BACKBONE, "teacher_weights": "random", "image_size": SIZE, "device": torch.device("cpu")}
+        {"dataset_dir": ".", "backbone": backbone, "teacher_weights": "random", "image_size": SIZE, "device": torch.device("cpu")}
     )
     return parser
 
 
-def training_step(system: str) -> Callable[[], object]:
+def training_step(system: str, backbone: str = BACKBONE, batch: int = BATCH) -> Callable[[], object]:
     """One iteration of the trainer: pseudo-anomalies, teacher, student, losses, backward, optimiser."""
     torch.manual_seed(0)
-    parts = bundle_parts(system)
-    found: dict[str, Any] = {name: parts.get_parsed_content(name) for name in ("network_def", "loss", "optimizer")}
-    pseudo = parts.get_parsed_content("pseudo_anomaly") if "pseudo_anomaly" in parts else None
-    trainer = DistillationTrainer(
-        "cpu", 1, [], found["network_def"], found["optimizer"], found["loss"], pseudo_anomaly=pseudo
-    )  # fmt: skip
-    batch = {"image": torch.randn(BATCH, 3, SIZE, SIZE).clamp(-2, 2)}
-    return lambda: trainer._iteration(trainer, batch)
+    parts = bundle_parts(system, backbone)
+    network, loss, optimizer, pseudo = (parts.get_parsed_content(name) for name in ("network_def", "loss", "optimizer", "pseudo_anomaly"))
+    trainer = DistillationTrainer("cpu", 1, [], network, optimizer, loss, pseudo_anomaly=pseudo)
+    data = {"image": torch.randn(batch, 3, SIZE, SIZE).clamp(-2, 2)}
+    return lambda: trainer._iteration(trainer, data)
 
 
 def plain_step(channels_last: bool) -> Callable[[], None]:
@@ -136,7 +132,7 @@ def measure(system: str, repeats: int) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="bundles (default: all five)")
+    parser.add_argument("--systems", nargs="+", default=bundle_names(), help="bundles (default: all)")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each function (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

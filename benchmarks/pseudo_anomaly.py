@@ -29,9 +29,8 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from lean import SIZE, bundle_parts
+from lean import SIZE, training_step
 
-from monai_anomaly.training import DistillationTrainer
 from monai_anomaly.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -141,18 +140,6 @@ def cpu_medians(functions: dict[str, Callable[[], object]], rounds: int, calls: 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def training_step(system: str, backbone: str, batch: int) -> float:
-    """CPU seconds of the trainer's iteration, the second of two."""
-    torch.manual_seed(0)
-    parts = bundle_parts(system)
-    parts.update({"backbone": backbone})
-    network, loss, optimizer, pseudo = (parts.get_parsed_content(name) for name in ("network_def", "loss", "optimizer", "pseudo_anomaly"))
-    trainer = DistillationTrainer("cpu", 1, [], network, optimizer, loss, pseudo_anomaly=pseudo)
-    trainer.state.generator = torch.Generator().manual_seed(0)
-    data = {"image": torch.randn(batch, 3, SIZE, SIZE).clamp(-2, 2)}
-    return cpu_medians({"step": lambda: trainer._iteration(trainer, data)}, rounds=1)["step"]
-
-
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +150,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     # Steps first: as in training, the allocator then keeps blocks of the size that the transforms need.
-    steps = {f"{system} {backbone}": training_step(system, backbone, n) for backbone in options.backbones for system, n in STEPS.items()}
+    steps = {  # one network at a time; the second of two steps counts
+        f"{system} {backbone}": cpu_medians({"step": training_step(system, backbone, n)}, rounds=1)["step"]
+        for backbone in options.backbones
+        for system, n in STEPS.items()
+    }
     four, sixteen = CUTPASTE_BATCH, SIMPLEX_BATCH
     kinds = {
         "CutPaste": ours(CutPaste(), four, False),

@@ -24,9 +24,9 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from monai_anomaly.bundle import root
+from monai_anomaly.compare import bundle_names
 
 BATCH = 16
-SYSTEMS = ("skipts", "rd4ad", "escdrkd", "scrd4ad", "drd")
 MODES = {"TF32": False, "bfloat16": True}
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     """Run everything and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="data set to train on")
-    parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="bundles (default: all five)")
+    parser.add_argument("--systems", nargs="+", default=bundle_names(), help="bundles (default: all)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of each run; all but the first count (default: %(default)s)")
     parser.add_argument(
         "--teacher_weights", default="random", help="as the bundles take it; they do not change the speed (default: %(default)s)"

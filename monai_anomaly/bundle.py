@@ -111,7 +111,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, 1)
             raise OptionError(
                 f"{' + '.join(Path(config).name for config in configs)} has no flag --{name}"
-                + (f"; did you mean --{near[0]}?" if near else "; its flags stand in docs/README.md.")
+                + (f"; did you mean --{near[0]}?" if near else "; its flags stand in docs/README.md and docs/shared.md.")
             )
 
 

@@ -18,7 +18,7 @@ __all__ = ["Spec", "bundle_names", "check_flags", "parse_flags", "parse_spec"]
 
 SCORING = ("maps", "pooling")
 """Flags that a trained model can be evaluated with anew."""
-BUDGET = {"dataset_dir": "--dataset_dir", "output_dir": "--out", "seed": "--seeds", "epochs": "--epochs"}
+BUDGET = {"dataset_dir": "--dataset_dir", "output_dir": "--out", "seed": "--seeds", "epochs": "--epochs", "iterations": "--epochs"}
 """Flags of train.json that all runs share, and what says them."""
 NEUTRAL = ("cache_dir", "cache_gb", "checkpoint_interval", "device", "num_workers", "val_interval")
 """Flags of train.json that stand beside its settings, because no number depends on them."""

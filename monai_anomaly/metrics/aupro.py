@@ -38,7 +38,7 @@ def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, con
         DataError: shapes differ, a map is not finite, or there is no abnormal or no normal pixel.
 
     Source:
-        Bergmann et al., Uninformed Students, CVPR 2020; SPEC 0.7.
+        Bergmann et al., Uninformed Students, CVPR 2020.
 
     Example:
         >>> masks = np.zeros((1, 4, 4), dtype=np.uint8)
@@ -94,7 +94,7 @@ def compute_aupro_reference(maps: ArrayLike, masks: ArrayLike, fpr_limit: float 
         DataError: as :func:`compute_aupro`, or an abnormal image without a curve (a constant map, no normal pixel).
 
     Source:
-        ``compute_pro`` of the released RD4AD and DRD; SPEC 0.7.
+        ``compute_pro`` of the released RD4AD and DRD.
 
     Example:
         >>> masks = np.zeros((1, 4, 4), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a system, counted as SPEC 0.3 counts them (the Skip-TS paper's Table IV)."""
+"""Parameters and multiply-accumulates of a system, counted by one convention (the Skip-TS paper's Table IV)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The student decoder that all five systems share: a ResNet turned round (SPEC 0.4)."""
+"""The student decoder that all five systems share: a ResNet turned round."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class AnomalyDetector(nn.Module):
         preprocessing: plain data that inference needs to prepare images as training did, such as ``{"image_size": 256, "ct_window": "brain"}``.
 
     Raises:
-        OptionError: an ``image_size`` that is no multiple of 32, or above 8192.
+        OptionError: an ``image_size`` that is no multiple of 32, or above 8192; or a weighted fusion for a system without weights.
 
     Attributes:
         calibration: plain data of the held-out normal scores and the colour scale, ``None`` before calibration.
@@ -94,7 +94,15 @@ class AnomalyDetector(nn.Module):
         self.provenance: dict[str, Any] = {}
 
     def set_map(self, anomaly_map: Any) -> None:
-        """Take this rule from features to the map, and prepare it for the detector's image size."""
+        """Take this rule from features to the map, and prepare it for the detector's image size.
+
+        Raises:
+            OptionError: a weighted fusion for a system that weighs nothing, which would come to light at the first map only, epochs later.
+        """
+        if anomaly_map.fusion == "weighted" and not self.system.weighs_levels:
+            raise OptionError(
+                f"fusion is 'weighted', and {type(self.system).__name__} gives no weights of the levels; expected 'sum' or 'mean' for this system."
+            )
         self.anomaly_map: Any = anomaly_map
         if "image_size" in self.preprocessing:
             self.anomaly_map.prepare(self.preprocessing["image_size"], self.system.teacher.strides)

@@ -14,7 +14,7 @@ __all__ = ["Features"]
 class Features(NamedTuple):
     """Feature pairs of one batch; each field is a tuple over levels, finest first, of tensors ``(B, C_l, H_l, W_l)``.
 
-    The letters are SPEC's: teacher T and student S of the clean image, teacher N and student A of the pseudo-abnormal image, projections P.
+    The letters are those of the equations: teacher T and student S of the clean image, teacher N and student A of the pseudo-abnormal image, projections P.
     A system fills what its loss and map need.
     """
 

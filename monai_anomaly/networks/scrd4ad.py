@@ -86,6 +86,7 @@ class SCRD4AD(System):
 
     stages = 3
     needs_pseudo = True
+    weighs_levels = True
 
     def __init__(
         self,

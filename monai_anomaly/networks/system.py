@@ -39,9 +39,14 @@ class System(nn.Module, ABC):
     """Stages of the teacher that the system runs."""
     needs_pseudo: ClassVar[bool] = False
     """Whether it is trained with pseudo-abnormal images beside the clean ones."""
+    weighs_levels: ClassVar[bool] = False
+    """Whether its features have ``scale_weights``, which a map with fusion ``"weighted"`` needs."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        known = SYSTEMS.setdefault(cls.__name__, cls)
+        if known.__module__ != cls.__module__:
+            raise OptionError(f"{cls.__module__} defines a system {cls.__name__}, as {known.__module__} does; expected a name of its own.")
         SYSTEMS[cls.__name__] = cls
 
     def __init__(self, teacher: Teacher):

@@ -1,4 +1,4 @@
-"""The frozen encoder whose features the students learn to reproduce (SPEC: the teacher of all five systems)."""
+"""The frozen encoder whose features the students learn to reproduce (the teacher of all systems)."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Teacher(nn.Module):
         """
         shared = self.stages if other_stages is None else other_stages
         both = self._run(self._stem(torch.cat([image, other])), range(1, shared + 1))
-        of_image, of_other = zip(*(feature.chunk(2) for feature in both), strict=True)
+        of_image, of_other = zip(*(feature.split([len(image), len(other)]) for feature in both), strict=True)
         return (*of_image, *self._run(of_image[-1], range(shared + 1, self.stages + 1))), of_other
 
     def _stem(self, image: Tensor) -> Tensor:

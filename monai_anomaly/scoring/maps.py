@@ -78,7 +78,7 @@ class AnomalyMap(nn.Module):
         self.sigma_px = float(sigma_px)
         self.fusion = fusion
         self.refine = refine
-        if not self.maps or len(set(self.maps)) != len(self.maps) or not set(self.maps) <= {1, 2, 3}:
+        if not self.maps or any(type(level) is not int for level in self.maps) or sorted(self.maps) != sorted({*self.maps} & {1, 2, 3}):
             raise OptionError(f"maps is {list(maps)}; expected some of the levels 1, 2, 3, each once.")
         if not 0 <= self.sigma_px < 1000:
             raise OptionError(f"sigma_px is {sigma_px}; expected pixels from 0 (no smoothing) upwards.")

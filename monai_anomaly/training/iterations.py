@@ -11,7 +11,7 @@ from monai.data import partition_dataset
 
 from ..data import Case
 from ..data.stack import Transform, count_slices
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from .ranks import from_rank_0
 
 __all__ = ["epochs_of"]
@@ -34,6 +34,7 @@ def epochs_of(iterations: int, cases: Sequence[Case], transform: Transform, batc
 
     Raises:
         OptionError: iterations or batch_size is no whole number from 1 upwards.
+        DataError: there are no cases.
 
     Example:
         >>> epochs_of(100, [{"image": f"{k}.png"} for k in range(50)], dict, batch_size=16, seed=0)
@@ -42,6 +43,8 @@ def epochs_of(iterations: int, cases: Sequence[Case], transform: Transform, batc
     for name, value in (("iterations", iterations), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise OptionError(f"{name} is {value!r}; expected a whole number from 1 upwards.")
+    if not cases:
+        raise DataError("There are no cases to train on; expected at least one: check the data folder and the split.")
     batches = from_rank_0(lambda: _batches(cases, transform, batch_size, seed))
     epochs = math.ceil(iterations / batches)
     logger.info(

@@ -1,4 +1,4 @@
-"""Metrics of an evaluation, computed once from exact scores (SPEC 0.7)."""
+"""Metrics of an evaluation, computed once from exact scores."""
 
 from __future__ import annotations
 

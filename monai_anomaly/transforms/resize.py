@@ -22,7 +22,7 @@ __all__ = ["ResizeSlicesd"]
 
 
 class ResizeSlicesd(MapTransform):
-    """Resize every slice to a square, the aspect ratio not kept (SPEC 0.5).
+    """Resize every slice to a square, the aspect ratio not kept.
 
     Images: bilinear with antialiasing, what Pillow's resize does. Masks (keys in ``mask_keys``): first brought to 0 and 1, and to the voxel order of the
     first image (axes exchanged or reversed as the affines tell); then nearest. A mask of 8 bits with values above 127, or from JPEG, is cut at 127, any

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.runs import losses, state
+from support.scoring import BUNDLE
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import find_cases, fingerprint, shard
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "bundles" / "skipts"
 EPOCHS = 6
 COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
 FLAGS = ["--image_size", "64", "--batch_size", "4", "--backbone", "resnet18", "--teacher_weights", "random"]
@@ -40,9 +41,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def trained(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Weights and losses of a run."""
-    state = torch.load(folder / "model.pt", weights_only=True)
-    weights = {key: value for key, value in state.items() if key != "_extra_state"}
-    return weights, json.loads((folder / "run.json").read_text())["epochs"]
+    return {key: value for key, value in state(folder).items() if key != "_extra_state"}, losses(folder)
 
 
 def children(pid: int) -> list[int]:
@@ -157,7 +156,7 @@ def test_ten_of_ten_runs_end_with_exit_code_0_and_the_same_weights(tmp_path):
 @pytest.mark.slow
 def test_systems_with_pseudo_anomalies_go_on_to_the_same_weights(tmp_path):
     """Two groups of parameters, a pair of images through DDP, one network twice in a step, noise of its own on each rank."""
-    systems = ("escdrkd", "drd")
+    systems = ("escdrkd", "scrd4ad", "drd")
     forked(tmp_path, [(name, f"{name}_{place}", n) for name in systems for place, n in (("whole", 2), ("parts", 1), ("parts", 2))])
     for name in systems:
         (weights, losses), (expected, uninterrupted) = trained(tmp_path / f"{name}_parts"), trained(tmp_path / f"{name}_whole")

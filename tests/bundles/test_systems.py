@@ -12,6 +12,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 from support.runs import assert_same_end, losses
 from support.scoring import BUNDLES, SYSTEMS, bundle_workflow, run_bundle
@@ -243,3 +244,17 @@ def test_an_exported_detector_gives_the_same_maps_and_scores(bundle, trained, fo
     anomaly_map, score = open_exported(out)(image)
     np.testing.assert_allclose(np.asarray(anomaly_map), expected.anomaly_map.numpy(), atol=1e-5)
     np.testing.assert_allclose(np.asarray(score), expected.score.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["PerlinPatch", "CutPaste", "RectangleCutPaste", "ScarCutPaste", "SimplexPatch", "GaussianPatch"])
+def test_the_documents_own_example_puts_another_pseudo_anomaly_in(kind, folder, tmp_path):
+    text = (BUNDLES / "common" / "README.md").read_text()
+    example = text[text.index("```json") + 7 :].split("```")[0]
+    assert "PerlinPatch" in example and kind in text
+    (tmp_path / "other.json").write_text(example.replace("PerlinPatch", kind))
+    configs = [str(BUNDLES / "drd" / "train.json"), str(tmp_path / "other.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(configs))
+    parser.update({"dataset_dir": str(folder), **TINY})
+    drawn = parser.get_parsed_content("train#trainer#pseudo_anomaly")
+    assert type(drawn).__name__ == kind and drawn.foreground == 0.05
+    assert parser.get_parsed_content("settings")["pseudo_anomaly"] == f"{kind} on tissue"

@@ -3,15 +3,13 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from support.scoring import BUNDLE
 
 from monai_anomaly.compare import bundle_names, parse_flags, parse_spec
 from monai_anomaly.compare.specs import check_flags
 from monai_anomaly.errors import OptionError
-
-BUNDLE = Path(__file__).parents[2] / "bundles" / "skipts"
 
 
 def test_a_bundle_alone_is_trained_as_it_is():
@@ -73,6 +71,7 @@ def test_a_value_is_json_or_python_or_text(word, value):
         ("skipts:bundle_root=/", "does not have"),
         ("skipts:optimizer=1", "does not have"),
         ("skipts:epochs=3", "--epochs"),
+        ("scrd4ad:iterations=3", "--epochs"),
         ("skipts:seed=3", "--seeds"),
         ("skipts:output_dir=x", "--out"),
         ("skipts+traditional", "did you mean traditional_kd"),

@@ -7,29 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from support.scoring import run_bundle
 from support.tiny import write_image_folder
 
-from monai_anomaly.compare import parse_spec
-from monai_anomaly.errors import CheckpointError, OptionError, find_anomaly_error
+from monai_anomaly.errors import CheckpointError, OptionError
 from monai_anomaly.networks import TraditionalKD
 from monai_anomaly.training import load_detector
 
 SMALL = {"image_size": 32, "epochs": 1, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18", "calibration_fraction": 0}
 
 
-def train(spec: str, **flags) -> None:
-    chosen = parse_spec(spec)
-    flow = ConfigWorkflow(
-        config_file=[str(path) for path in chosen.configs], meta_file=str(chosen.folder / "metadata.json"), logging_file=False, workflow_type="train",
-        **{**SMALL, **flags},
-    )  # fmt: skip
-    try:
-        flow.initialize()
-        flow.run()
-        flow.finalize()
-    except Exception as error:
-        raise (find_anomaly_error(error) or error) from None
+def train(*overlays: str, **flags) -> None:
+    run_bundle("train", overlays=overlays, **{**SMALL, **flags})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +29,7 @@ def images(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(images, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("kd")
-    train("skipts+traditional_kd", dataset_dir=str(images), output_dir=str(out))
+    train("traditional_kd", dataset_dir=str(images), output_dir=str(out))
     return out
 
 
@@ -55,7 +44,7 @@ def test_it_trains_another_system_and_its_record_says_so(trained):
 
 @pytest.mark.slow
 def test_its_student_starts_elsewhere_with_another_seed(images, trained, tmp_path):
-    train("skipts+traditional_kd", dataset_dir=str(images), output_dir=str(tmp_path), lr=0.0, seed=142)
+    train("traditional_kd", dataset_dir=str(images), output_dir=str(tmp_path), lr=0.0, seed=142)
     student = load_detector(tmp_path / "model.pt").system
     assert not torch.equal(student.stem[0].weight, TraditionalKD(student.teacher, seed=43).stem[0].weight)
     assert torch.equal(student.stem[0].weight, TraditionalKD(student.teacher, seed=143).stem[0].weight)
@@ -64,12 +53,12 @@ def test_its_student_starts_elsewhere_with_another_seed(images, trained, tmp_pat
 @pytest.mark.slow
 def test_it_is_never_taken_for_the_bundles_own_system(images, trained):
     with pytest.raises(CheckpointError, match=r"is of another run: .*skips was None and is 2; system was TraditionalKD and is not known"):
-        train("skipts", dataset_dir=str(images), output_dir=str(trained))
+        train(dataset_dir=str(images), output_dir=str(trained))
 
 
 @pytest.mark.parametrize("flag", [{"skips": 1}, {"deconv_kernel": 3}, {"blocks": [1, 1, 1]}])
 def test_flags_of_the_decoder_are_refused(images, tmp_path, flag):
     (name,) = flag
     with pytest.raises(OptionError, match=f"TraditionalKD has no {name}"):
-        train("skipts+traditional_kd", dataset_dir=str(images), output_dir=str(tmp_path), **flag)
+        train("traditional_kd", dataset_dir=str(images), output_dir=str(tmp_path), **flag)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_anomaly.errors import OptionError
-from monai_anomaly.networks import SYSTEMS, Teacher
+from monai_anomaly.networks import SYSTEMS, System, Teacher
 from monai_anomaly.transforms.pseudo import PseudoAbnormal
 
 CASES = [
@@ -162,3 +162,9 @@ def test_options_out_of_bounds_are_refused(name, options):
 def test_a_teacher_with_another_number_of_stages_is_refused(name):
     with pytest.raises(OptionError, match=f"stages={SYSTEMS[name].stages}"):
         SYSTEMS[name](Teacher("resnet18", weights=None, stages=7 - SYSTEMS[name].stages))
+
+
+def test_a_name_that_is_taken_is_refused_because_checkpoints_go_by_it():
+    with pytest.raises(OptionError, match=r"defines a system DRD, as monai_anomaly.networks.drd does; expected a name of its own"):
+        type("DRD", (System,), {"stages": 3})
+    assert SYSTEMS["DRD"].__module__ == "monai_anomaly.networks.drd"

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from monai_anomaly.errors import OptionError
 from monai_anomaly.losses import level_map
-from monai_anomaly.networks import Features
+from monai_anomaly.networks import RD4AD, AnomalyDetector, Features, Teacher
 from monai_anomaly.scoring import AnomalyMap, Pooling, upsample_blur_matrix
 
 
@@ -140,6 +140,8 @@ def test_each_image_is_weighted_by_its_own_weights_and_levels_left_out_take_thei
 def test_a_weighted_map_of_a_system_without_weights_is_refused():
     with pytest.raises(OptionError, match="needs scale_weights of the features; the system gave only teacher, student"):
         AnomalyMap(fusion="weighted")(pair("small"), (64, 64))
+    with pytest.raises(OptionError, match="RD4AD gives no weights of the levels"):  # before anything is trained
+        AnomalyDetector(RD4AD(Teacher("resnet18", weights=None, stages=3)), AnomalyMap(fusion="weighted"), Pooling("max"))
 
 
 @pytest.mark.parametrize(("fusion", "expected"), [("sum", [3.0, 2.0]), ("mean", [1.0, 1.0]), ("weighted", [1.0, 1.0])])
@@ -258,7 +260,7 @@ def test_a_description_of_an_older_version_is_a_sum_without_refinement():
 @pytest.mark.parametrize(
     "options",
     [
-        {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"sigma_px": -1}, {"sigma_px": float("nan")},
+        {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"maps": [1.0]}, {"maps": [True]}, {"maps": [[1]]}, {"sigma_px": -1}, {"sigma_px": float("nan")},
         {"fusion": "max"}, {"fusion": None}, {"fusion": ["sum"]}, {"refine": 1}, {"refine": "yes"}, {"refine": None},
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from monai.transforms import Compose
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import find_cases, shard
-from monai_anomaly.errors import OptionError
+from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.training import epochs_of, iterations
 from monai_anomaly.transforms import OrientSlicesd
 
@@ -60,3 +60,8 @@ def test_of_several_processes_the_one_with_most_slices_decides(volumes, monkeypa
 def test_both_are_whole_numbers(volumes, options):
     with pytest.raises(OptionError, match=f"{next(iter(options))} is .*expected a whole number"):
         epochs_of(**{"iterations": 3, "cases": volumes, "transform": Compose([]), "batch_size": 4, "seed": 0, **options})
+
+
+def test_without_cases_there_is_a_sentence():
+    with pytest.raises(DataError, match="no cases to train on"):
+        epochs_of(100, [], Compose([]), 16, seed=0)

@@ -62,7 +62,12 @@ class CutPaste(PseudoAnomaly):
         design_size: int | None = DESIGN_SIZE,
     ):
         super().__init__(keep=blend, foreground=foreground, clip=clip, tolerance=tolerance, design_size=design_size)
-        self.sizes, self.weights = tuple((int(low), int(high)) for low, high in sizes), tuple(map(float, weights))
+        try:
+            self.sizes, self.weights = tuple((int(low), int(high)) for low, high in sizes), tuple(map(float, weights))
+        except (TypeError, ValueError) as error:  # one pair alone, for example
+            raise OptionError(
+                f"sizes is {sizes} and weights is {weights}; expected a list of pairs and a list of numbers, such as [[10, 32]] and [1]."
+            ) from error
         if not self.sizes or any(not 1 <= low <= high for low, high in self.sizes):
             raise OptionError(
                 f"sizes is {list(sizes)}; expected one or more pairs of sides in pixels, [shortest, longest], from 1 upwards."

@@ -158,6 +158,8 @@ def test_common_options(kind, options, words):
         ("cut_paste", {"design_size": 0}, "design_size is 0"),
         ("cut_paste", {"sizes": []}, r"sizes is \[\]"),
         ("cut_paste", {"sizes": [[20, 10]], "weights": [1]}, "shortest, longest"),
+        ("cut_paste", {"sizes": [10, 32]}, r"a list of pairs .* \[\[10, 32\]\]"),
+        ("cut_paste", {"sizes": [[10, 32]], "weights": 1}, "a list of numbers"),
         ("cut_paste", {"weights": [1.0]}, "one number for each of the 3 sizes"),
         ("cut_paste", {"weights": [0, 0, 0]}, "not all 0"),
         ("cut_paste", {"weights": [1, -1, 1]}, "none below 0"),
