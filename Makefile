@@ -52,7 +52,7 @@ demo: $(INSTALLED)  ## train on the built-in study, evaluate, write heat maps; s
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest
 
-test-quick: $(INSTALLED)  ## tests that train nothing and need no real images
+test-quick: $(INSTALLED)  ## without the slow tests and the real images
 	$(BIN)/python -m pytest -m "not slow and not real"
 
 lint: $(LINTERS)  ## ruff and mypy
