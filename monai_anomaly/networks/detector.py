@@ -86,7 +86,7 @@ class AnomalyDetector(nn.Module):
             raise OptionError(
                 f"image_size is {size!r}; expected a multiple of 32 pixels, so that every level halves evenly, and {_LARGEST_IMAGE} at most."
             )
-        self.system: Any = system.to(memory_format=torch.channels_last)
+        self.system: Any = _in_fast_layout(system)
         self.pooling: Any = pooling
         self.preprocessing = Preprocessing(preprocessing or {})
         self.set_map(anomaly_map)
@@ -200,3 +200,12 @@ class AnomalyDetector(nn.Module):
                 f"The checkpoint has format {description['format']}; this version reads format {_FORMAT}: update monai_anomaly."
             )
         return dict(description)
+
+
+def _in_fast_layout(system: nn.Module) -> nn.Module:
+    """Channels last, but for the weights of transposed convolutions, which the CPU's kernels would put back at each call."""
+    system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in system.modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return system

@@ -76,7 +76,8 @@ class DRD(System):
             teacher = self.teacher(image)
             return Features(teacher=teacher, student=self.student(self.fusion(*teacher)))
         teacher, abnormal = self.teacher.pair(image, pseudo.image)
-        disturbed = tuple(n + self.noise * torch.randn_like(n) for n in abnormal)
+        # Drawn into contiguous memory: into channels-last one torch draws number by number, nine times as slowly.
+        disturbed = tuple(torch.add(n, torch.randn_like(n, memory_format=torch.contiguous_format), alpha=self.noise) for n in abnormal)
         return Features(
             teacher=teacher,
             student=self.student(self.fusion(*teacher)),

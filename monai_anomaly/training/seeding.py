@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import struct
 
 import ignite.distributed as idist
 import numpy as np
@@ -19,7 +20,8 @@ class EpochSeed:
     """Handler: seed Python, NumPy and torch at the start of every epoch, before the loader shuffles.
 
     Attach it before handlers that draw numbers. Each of several processes draws its own numbers. ``engine.state.generator`` is a generator for what is
-    drawn in the main process during the epoch, such as pseudo-anomalies; the loader's order does not depend on how much is drawn from it.
+    drawn in the main process during the epoch, such as pseudo-anomalies; it starts elsewhere than torch's global one, and the loader's order does not
+    depend on how much is drawn from it.
 
     Args:
         seed: the run's seed, not negative.
@@ -40,8 +42,8 @@ class EpochSeed:
     def __call__(self, engine: Engine) -> None:
         """Seed the generators for the epoch that starts."""
         place = f"{self.seed}/{engine.state.epoch}" + (f"/{idist.get_rank()}" if idist.get_rank() else "")
-        derived = int.from_bytes(hashlib.sha256(place.encode()).digest()[:4], "little")
+        derived, another = struct.unpack_from("<2I", hashlib.sha256(place.encode()).digest())
         random.seed(derived)
         np.random.seed(derived)
         torch.manual_seed(derived)
-        engine.state.generator = torch.Generator().manual_seed(derived)  # type: ignore[attr-defined]
+        engine.state.generator = torch.Generator().manual_seed(another)  # type: ignore[attr-defined]

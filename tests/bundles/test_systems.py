@@ -218,6 +218,24 @@ def test_the_optimiser_of_escdrkd_has_two_groups_and_all_parameters(folder, tmp_
     assert len(listed) == len(trainable) and all(a is b for a, b in zip(listed, trainable, strict=True))
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_step_of_the_optimiser_is_adams_formula_in_every_layout(folder, tmp_path, name):
+    """Weights are channels-last or not, and the fused step must pair each with its own gradient and moments."""
+    flow = bundle_workflow("train", name, dataset_dir=str(folder), output_dir=str(tmp_path), **TINY)
+    flow.parser.parse()
+    optimizer, generator = part("optimizer")(flow), torch.Generator().manual_seed(1)
+    weights = [(p, group) for group in optimizer.param_groups for p in group["params"]]
+    assert len({p.is_contiguous() for p, _ in weights}) == 2
+    for p, _ in weights:
+        p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+    before = [(p.detach().double().numpy().copy(), p.grad.double().numpy().copy()) for p, _ in weights]
+    optimizer.step()
+    for (p, group), (value, gradient) in zip(weights, before, strict=True):
+        gradient += group["weight_decay"] * value
+        expected = value - group["lr"] * gradient / (np.abs(gradient) + group["eps"])  # the first step: both moments are the gradient's
+        np.testing.assert_allclose(p.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_iterations_become_whole_epochs_before_anything_is_read(folder, tmp_path, caplog, capsys):
     """11 slices are 3 batches; 4 iterations are 2 epochs, and so are 6; 7 are one more."""
     flags = {key: value for key, value in TINY.items() if key != "epochs"}

@@ -29,7 +29,7 @@ def test_branches_equal_the_formula(variant):
         features = system(IMAGE, PSEUDO)
         torch.manual_seed(5)
         clean, abnormal = system.teacher(IMAGE), system.teacher(OTHER)
-        disturbed = [n + 0.1 * torch.randn_like(n) for n in abnormal]
+        disturbed = [n + 0.1 * torch.randn(n.shape) for n in abnormal]
         close(features.student, system.student(system.fusion(*clean)))
         close(features.pseudo_student, system.student(system.fusion(*disturbed)))
     close(features.pseudo_teacher, abnormal if variant == "paper" else disturbed)

@@ -175,8 +175,9 @@ def test_the_epoch_seed_does_not_depend_on_what_was_drawn_before():
     for noise in (0, 5):
         torch.rand(noise)
         EpochSeed(9)(Engine)
-        draws.append((torch.rand(3).tolist(), np.random.rand()))
+        draws.append((torch.rand(3).tolist(), np.random.rand(), torch.rand(3, generator=Engine.state.generator).tolist()))
     assert draws[0] == draws[1]
+    assert draws[0][0] != draws[0][2]  # pseudo-anomalies do not follow the numbers that noise and order are made of
     Engine.state.epoch = 5
     EpochSeed(9)(Engine)
     assert torch.rand(3).tolist() != draws[0][0]  # every epoch has an order of its own

@@ -214,7 +214,7 @@ def test_drd_at_256(monkeypatch):
     pasted, mask = released_cut_paste(picture, size, draw, numpy_draw)
     image, pseudo = from_unit_range(picture), PseudoAbnormal(from_unit_range(pasted), mask)
     salts = iter((1201, 1202, 1203) * 2)
-    monkeypatch.setattr(torch, "randn_like", lambda x: uniform(tuple(x.shape), next(salts), -1.7320508, 1.7320508))
+    monkeypatch.setattr(torch, "randn_like", lambda x, **_: uniform(tuple(x.shape), next(salts), -1.7320508, 1.7320508))
     features = system(image, pseudo)
     system.variant = "paper"
     with torch.no_grad():
