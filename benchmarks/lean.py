@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -99,15 +98,16 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int, settle_s: 
 def peak_memory_mib(system: str) -> dict[str, int]:
     """Highest resident memory of two training steps, above what the process holds when everything is built."""
     step = training_step(system)
-    held = _resident_mib()
+    held = _memory_mib("VmRSS")
     step()
     step()
-    return {"held_before_mib": round(held), "peak_of_step_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - held)}
+    return {"held_before_mib": round(held), "peak_of_step_mib": round(_memory_mib("VmHWM") - held)}
 
 
-def _resident_mib() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+def _memory_mib(what: str) -> float:
+    """Of this process alone: ``getrusage`` would begin with the peak of the process that started it."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(f"{what}:")) / 1024
 
 
 def measure(system: str, repeats: int) -> dict[str, float]:
