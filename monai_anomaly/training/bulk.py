@@ -61,11 +61,15 @@ class RecordSeries:
         dataset: the slices of all cases, finished or not.
         tables: what is made in the end.
         findings: who finds regions in the maps.
-        files: who writes other files of a series; those of a series that changed are removed before it is scored again.
+        files: who writes other files of a series; those of a series that changed are removed before it is scored again;
+            ``None`` is passed over.
     """
 
-    def __init__(self, ledger: Ledger, dataset: SliceDataset, tables: ResultTables, findings: FindingsTable, files: Sequence[SeriesFiles]):
-        self.ledger, self.cases, self.tables, self.findings, self.files = ledger, dataset.cases, tables, findings, list(files)
+    def __init__(
+        self, ledger: Ledger, dataset: SliceDataset, tables: ResultTables, findings: FindingsTable, files: Sequence[SeriesFiles | None]
+    ):
+        self.ledger, self.cases, self.tables, self.findings = ledger, dataset.cases, tables, findings
+        self.files = [writer for writer in files if writer is not None]
         self._n_slices = Counter(case for case, _ in dataset.index)
         self._open: dict[int, _Open] = {}
         self._next_writing = 0.0

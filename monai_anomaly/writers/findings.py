@@ -121,17 +121,28 @@ class SaveFindings(SeriesWriter):
         """
         return self._found.pop(number, None)
 
+    @staticmethod
+    def rows(case: Case, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of ``findings.csv`` of one case.
+
+        Args:
+            case: the case.
+            told: what :meth:`take` gave of it.
+
+        Example:
+            >>> SaveFindings.rows({"patient": "p", "series": "s"}, {"listed": [{"peak": 0.5}]})
+            [{'patient': 'p', 'series': 's', 'number': 1, 'peak': 0.5}]
+        """
+        return [_named(case) | {"number": number} | row for number, row in enumerate(told["listed"], start=1)]
+
     def write(self, found: Sequence[tuple[Case, Mapping[str, Any]]]) -> None:
         """Write both files.
 
         Args:
             found: cases with what :meth:`take` gave of them.
         """
-        series, rows = [], []
-        for case, told in found:
-            named = {"patient": case.get("patient", ""), "series": case.get("series", "")}
-            series.append(named | {name: value for name, value in told.items() if name != "listed"})
-            rows += [named | {"number": number} | row for number, row in enumerate(told["listed"], start=1)]
+        series = [_named(case) | {name: value for name, value in told.items() if name != "listed"} for case, told in found]
+        rows = [row for case, told in found for row in self.rows(case, told)]
         if self.calibration is not None:
             write_csv(self.output_dir / "findings.csv", rows, columns=list(FINDING_COLUMNS))
         else:  # a table of an earlier model in the same folder would pass for this one's
@@ -171,3 +182,7 @@ class SaveFindings(SeriesWriter):
         row = {"p_value": float(self.calibration.p_value(finding.peak))} | finding._asdict()
         # Nine digits tell any two float32 values apart; more would be the noise of float64, 56.669000000000004 mm.
         return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _named(case: Case) -> dict[str, Any]:
+    return {"patient": case.get("patient", ""), "series": case.get("series", "")}

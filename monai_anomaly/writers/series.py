@@ -56,7 +56,7 @@ class AssembleSeries:
 
     Args:
         cases: the cases that are scored.
-        writers: who gets each series, in this order.
+        writers: who gets each series, in this order; ``None`` (a part of a config that is turned off) is passed over.
         smoothing_mm: standard deviation of a Gaussian along the slice axis, for what lies in the patient; 0: none. It acts on volumes and findings; slice
             scores and heat maps are those of the unsmoothed slices.
         scratch_dir: where a volume of more than 1 GiB lies while it is worked on; best on the disk of the results.
@@ -66,11 +66,16 @@ class AssembleSeries:
     """
 
     def __init__(
-        self, cases: Sequence[Case], writers: Sequence[SeriesWriter], smoothing_mm: float = 0.0, scratch_dir: str | Path | None = None
+        self,
+        cases: Sequence[Case],
+        writers: Sequence[SeriesWriter | None],
+        smoothing_mm: float = 0.0,
+        scratch_dir: str | Path | None = None,
     ):
         if not 0 <= smoothing_mm < float("inf"):
             raise OptionError(f"smoothing_mm is {smoothing_mm}; expected millimetres from 0 (no smoothing) upwards.")
-        self.cases, self.writers, self.smoothing_mm, self.scratch_dir = cases, list(writers), float(smoothing_mm), scratch_dir
+        self.cases, self.smoothing_mm, self.scratch_dir = cases, float(smoothing_mm), scratch_dir
+        self.writers = [writer for writer in writers if writer is not None]
         self._open: _Series | None = None
         self._done: set[int] = set()
 

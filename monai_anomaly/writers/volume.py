@@ -75,14 +75,14 @@ class SaveVolumes(SeriesWriter):
 
 
 def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> Path:
-    """Write the map of one series as float32 NIfTI.
+    """Write the map of one series as float32 NIfTI, or its mask as uint8.
 
     The file holds (column, row, slice), MONAI's and ITK's order, in RAS+ millimetres, so viewers lay it over the series; for a series that was read from NIfTI
     these are the axes and the affine of that file.
 
     Args:
         path: ends in ``.nii.gz`` or ``.nii``.
-        volume: ``(rows, columns, slices)`` of the source; NaN (a slice that was not scored) stays NaN.
+        volume: ``(rows, columns, slices)`` of the source; NaN (a slice that was not scored) stays NaN. Of bool it is a mask, of 0 and 1.
         affine: ``(4, 4)`` from the index (row, column, slice, 1) of the source's voxels to RAS+ millimetres.
 
     Returns:
@@ -102,7 +102,8 @@ def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> 
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise OptionError(f"The map volume is called {path.name}; expected a name that ends in .nii.gz or .nii.")
-    values = np.asarray(volume, dtype=np.float32)
+    values = np.asarray(volume)
+    values = values.astype(np.uint8 if values.dtype == np.bool_ else np.float32, copy=False)
     if values.ndim != 3 or not values.size:
         raise DataError(f"The map volume has shape {values.shape}; expected (rows, columns, slices).")
     to_world = usable_affine(affine, "series")
@@ -110,7 +111,7 @@ def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> 
     image = nib.Nifti1Image(values.transpose(1, 0, 2), to_world[:, [1, 0, 2, 3]])
     image.header.set_xyzt_units("mm")
     image.set_sform(image.affine, code="scanner")
-    if _is_orthogonal(to_world):
+    if is_orthogonal(to_world):
         image.set_qform(image.affine, code="scanner")
 
     def write(file: BinaryIO) -> None:
@@ -128,7 +129,15 @@ def _stream(image: nib.Nifti1Image, file: Any) -> None:
     image.to_file_map({"image": FileHolder(fileobj=file)})
 
 
-def _is_orthogonal(affine: NDArray[np.float64]) -> bool:
-    """Whether a rotation and a spacing say it all, which is what a qform can hold."""
+def is_orthogonal(affine: NDArray[np.float64]) -> bool:
+    """Whether a rotation and a spacing say it all, which is what a qform can hold.
+
+    Args:
+        affine: ``(4, 4)``.
+
+    Example:
+        >>> is_orthogonal(np.diag([1.0, -2.0, 3.0, 1.0]))
+        True
+    """
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-4))

@@ -136,6 +136,17 @@ def test_network_resolution_goes_back_with_pixel_centres() -> None:
         np.testing.assert_allclose(volume[..., 1][inner], expected[inner], atol=0.01)
 
 
+def test_a_mask_is_written_as_zeros_and_ones(tmp_path: Path) -> None:
+    mask = np.zeros((4, 5, 6), bool)
+    mask[1, 2, 3] = True
+    image = nib.load(write_map_volume(tmp_path / "mask.nii.gz", mask, np.eye(4)))
+    assert (
+        image.get_data_dtype() == np.uint8
+        and np.argwhere(np.asarray(image.dataobj)).tolist() == [[2, 1, 3]]
+        and np.asarray(image.dataobj).max() == 1
+    )
+
+
 def test_same_maps_same_bytes(tmp_path: Path) -> None:
     volume = np.random.default_rng(0).random((8, 8, 2))
     a, b = (write_map_volume(tmp_path / name, volume, np.eye(4)).read_bytes() for name in ("a.nii.gz", "b.nii.gz"))

@@ -17,7 +17,7 @@ from .elements import numbers, text, texts
 from .header import Slice, check_plane, step_of
 from .stacks import check_stack, split_series
 
-__all__ = ["Mosaic", "is_mosaic", "mosaic_of", "slices_of_frames", "stack_of_frames"]
+__all__ = ["Mosaic", "functional_group", "is_mosaic", "mosaic_of", "slices_of_frames", "stack_of_frames"]
 
 
 def slices_of_frames(dataset: Dataset, path: str, shape: tuple[int, int], n_frames: int) -> list[Slice]:
@@ -38,16 +38,16 @@ def slices_of_frames(dataset: Dataset, path: str, shape: tuple[int, int], n_fram
     slices = []
     for number, groups in enumerate(per_frame):
         name = f"frame {number + 1}"
-        measures = _group(groups, shared, "PixelMeasuresSequence")
-        orientation = numbers(_group(groups, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-        position = numbers(_group(groups, shared, "PlanePositionSequence"), "ImagePositionPatient", 3)
+        measures = functional_group(groups, shared, "PixelMeasuresSequence")
+        orientation = numbers(functional_group(groups, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+        position = numbers(functional_group(groups, shared, "PlanePositionSequence"), "ImagePositionPatient", 3)
         spacing = numbers(measures, "PixelSpacing", 2)
         if not (orientation and position and spacing):
             raise DataError(
                 f"{name.capitalize()} has no plane position, orientation or pixel spacing; expected all three: export it again."
             )
         check_plane(orientation, spacing, position)
-        content = _group(groups, shared, "FrameContentSequence")
+        content = functional_group(groups, shared, "FrameContentSequence")
         slices.append(
             Slice(
                 path=path, name=name, frame_of_reference=text(dataset, "FrameOfReferenceUID"), shape=shape, spacing=spacing, orientation=orientation,
@@ -87,12 +87,18 @@ def rescale_of_frame(dataset: Dataset, number: int) -> tuple[float, float]:
     """
     groups: Any = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    transformation = _group(groups[number] if number < len(groups) else Dataset(), shared, "PixelValueTransformationSequence")
+    transformation = functional_group(groups[number] if number < len(groups) else Dataset(), shared, "PixelValueTransformationSequence")
     slope, intercept = numbers(transformation, "RescaleSlope", 1), numbers(transformation, "RescaleIntercept", 1)
     return (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
 
 
-def _group(groups: Dataset, shared: Dataset, keyword: str) -> Dataset:
+def functional_group(groups: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    """The functional group of one frame: its own, the shared one, or an empty one.
+
+    Example:
+        >>> len(functional_group(Dataset(), Dataset(), "PixelMeasuresSequence"))
+        0
+    """
     for place in (groups, shared):
         sequence = place.get(keyword)
         if sequence:

@@ -20,7 +20,7 @@ from .open import open_dicom
 from .pixels import colour_pixels, grey_pixels
 from .stacks import check_stack, order_stack, stack_affine
 
-__all__ = ["DicomImage", "Grid", "Look", "grid_of", "look", "read_dicom"]
+__all__ = ["DicomImage", "Grid", "Look", "grid_of", "grid_of_slices", "look", "read_dicom"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def grid_of(files: Sequence[str]) -> Grid:
     """
     if len(files) > 1:
         headers = [_header(path, number, len(files))[1] for number, path in enumerate(files, start=1)]
-        return _grid_of_slices(headers)[0]
+        return grid_of_slices(headers)[0]
     dataset, header = _header(files[0], 1, 1)
     return _grid(dataset, header)
 
@@ -177,7 +177,7 @@ def _storage_range(dataset: Dataset, header: Header) -> tuple[int, ...]:
 
 def _read_stack(files: Sequence[str]) -> DicomImage:
     headers = [_header(path, number, len(files))[1] for number, path in enumerate(files, start=1)]
-    grid, order = _grid_of_slices(headers)
+    grid, order = grid_of_slices(headers)
     header = headers[0]
     array = np.empty(grid.shape, np.float32)
     n_padding = 0
@@ -219,8 +219,19 @@ def _grid(dataset: Dataset, header: Header) -> Grid:
     return Grid((*header.shape, header.n_frames), np.eye(4), False)
 
 
-def _grid_of_slices(headers: Sequence[Header]) -> tuple[Grid, list[int]]:
-    """The grid of a stack, and the files' indices in the order of their positions."""
+def grid_of_slices(headers: Sequence[Header]) -> tuple[Grid, list[int]]:
+    """The grid of a stack, and the files' indices in the order of their positions.
+
+    Args:
+        headers: of two or more files.
+
+    Raises:
+        DataError: they are not the slices of one regular stack.
+
+    Example:
+        >>> grid_of_slices(headers)[1]  # doctest: +SKIP
+        [2, 0, 1]
+    """
     slices = []
     for header in headers:
         if header.slice is None:

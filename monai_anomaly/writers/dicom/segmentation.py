@@ -1,0 +1,96 @@
+"""The mask of a series as DICOM Segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import ArrayLike
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from ...data.formats import reason
+from ...errors import DataError
+from .algorithm import NOTICE, Algorithm
+from .file import completed, equipment
+from .source import source_series
+
+__all__ = ["segmentation"]
+
+SERIES_NUMBER = 9901
+_COLOUR = (0, 255, 200)
+"""Of contours in the heat maps."""
+
+
+def segmentation(
+    sources: Sequence[Dataset], mask: ArrayLike, *, algorithm: Algorithm, edited: bool = False, series_number: int = SERIES_NUMBER
+) -> hd.seg.Segmentation:
+    """Make a DICOM Segmentation, binary, with one segment "Anomaly", from the mask of a series.
+
+    Frames are placed as the slices that they lie on, to which they refer, in the study and frame of reference of the source. Slices without a marked pixel have
+    no frame; if none is marked (a normal scan), every slice has an empty one, because an object without frames is not allowed. Of a picture
+    without a place in the patient (CR, DX, ...) the one frame refers to the picture alone.
+
+    Args:
+        sources: the slices of one stack in any order, or one enhanced multi-frame file, or one picture; see :func:`read_sources`.
+        mask: ``(rows, columns, slices)`` of the source, slices in the order of their positions, as the reader has them; non-zero inside.
+        algorithm: the detector that drew it.
+        edited: whether a person changed or confirmed it: the segment's algorithm type is then SEMIAUTOMATIC.
+        series_number: number of the new series in the study.
+
+    Returns:
+        The object; :func:`write_dicom` writes it.
+
+    Raises:
+        DataError: no such series, another grid, or a series to which a result cannot refer.
+
+    Example:
+        >>> sources = read_sources(["slice1.dcm", "slice2.dcm"])  # doctest: +SKIP
+        >>> segmentation(sources, volume > 0.75, algorithm=algorithm).Modality  # doctest: +SKIP
+        'SEG'
+    """
+    source = source_series(sources)
+    planes = source.planes(np.asarray(mask).astype(bool, copy=False))
+    abnormal = codes.SCT.MorphologicallyAbnormalStructure
+    what = "Anomaly mask" + (", edited or confirmed by a person" if edited else "")
+    description = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Anomaly",
+        segmented_property_category=abnormal,
+        segmented_property_type=abnormal,  # the most that an unusual region is known to be; a lesion would be a finding
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=algorithm.name,
+            family=codes.cid7162.ArtificialIntelligence,
+            version=algorithm.version,
+            source="monai_anomaly",
+            parameters=algorithm.parameters,
+        ),
+        display_color=hd.color.CIELabColor.from_rgb(*_COLOUR),
+    )
+    description.SegmentDescription = algorithm.sentence(what)
+    try:
+        result = hd.seg.Segmentation(
+            source_images=source.images,
+            pixel_array=planes,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[description],
+            series_instance_uid=hd.UID(),
+            series_number=series_number,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            omit_empty_frames=bool(planes.any()),
+            content_label="ANOMALY",
+            content_description=f"Anomaly mask, {NOTICE}",
+            series_description=f"Anomaly mask ({algorithm.name}), {NOTICE}",
+            **equipment(algorithm),
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        raise DataError(
+            f"No DICOM Segmentation can be made of this series ({reason(error)}): take the result as NIfTI or picture."
+        ) from error
+    if source.affine is None:
+        result.PatientOrientation = source.images[0].get("PatientOrientation", "")
+        result.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence", None)
+    return completed(result, source, algorithm, what)
