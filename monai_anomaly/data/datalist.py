@@ -12,8 +12,8 @@ from typing import Any, Literal
 from ..errors import DataError
 from ..files import write_json
 from .cases import Case, CaseList, Refusal, slug, unique_names
-from .formats import file_format, reason, walk
-from .sources import Source, gather
+from .formats import file_format, reason
+from .sources import RefusedFilesError, Source, one_source
 
 __all__ = ["MAX_BYTES", "read_datalist", "write_datalist"]
 
@@ -69,10 +69,10 @@ def read_datalist(path: str | os.PathLike[str]) -> CaseList:
             try:
                 case = _checked(entry, SECTIONS[section])
                 stop = case["split"] == "train" and case.get("label") == 1
-                source, n_files = _source(entry if isinstance(entry, str) else entry["image"], path.parent)
+                source, n_files = one_source(entry if isinstance(entry, str) else entry["image"], path.parent)
                 _add_mask(case, entry, path.parent)
             except (DataError, OSError, ValueError) as error:  # ValueError: a path with a null byte
-                n_files = error.files if isinstance(error, _RefusedFilesError) else n_files
+                n_files = error.files if isinstance(error, RefusedFilesError) else n_files
                 refused.append(Refusal(where, str(error) if isinstance(error, DataError) else reason(error), n_files))
             else:
                 known.append((source, case))
@@ -155,35 +155,6 @@ def _checked(entry: Any, split: Literal["train", "test"]) -> Case:
     if split == "train" and not (isinstance(entry, dict) and entry.get("mask") is not None):
         case.setdefault("label", 0)
     return case
-
-
-class _RefusedFilesError(DataError):
-    """A refusal that stands for several files."""
-
-    def __init__(self, message: str, files: int):
-        super().__init__(message)
-        self.files = max(files, 1)
-
-
-def _source(image: Any, folder: Path) -> tuple[Source, int]:
-    """The image of a case, and how many files it has."""
-    if isinstance(image, str) and image:
-        path = folder / image
-        files = list(walk(path)) if path.is_dir() else [path]
-    elif isinstance(image, list) and image and all(isinstance(name, str) and name for name in image):
-        files = [folder / name for name in image]
-    else:
-        raise DataError('"image" is neither a path nor a list of paths; expected an image file, a volume, or the files of one series.')
-    sources, refused, n_files = gather(files, folder)
-    if refused:
-        raise _RefusedFilesError(
-            f"{refused[0].where}: {refused[0].reason}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""), n_files
-        )
-    if len(sources) != 1:
-        raise _RefusedFilesError(
-            f"The case holds {len(sources)} images or series in {n_files} files; expected one: make a case of each.", n_files
-        )
-    return sources[0], n_files
 
 
 def _add_mask(case: Case, entry: Any, folder: Path) -> None:

@@ -14,9 +14,9 @@ from .cases import Case, CaseList, Refusal, slug, unique_names
 from .datalist import read_datalist
 from .formats import file_format, is_side_file, walk
 from .places import relative, without_suffix
-from .sources import Source, gather, log_refused
+from .sources import Source, gather, log_refused, one_source
 
-__all__ = ["find_cases", "find_sources"]
+__all__ = ["find_case", "find_cases", "find_sources"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,28 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
         why = f"; the first of {refused_files} refused: {found.refused[0].where}: {found.refused[0].reason}" if found.refused else ""
         raise DataError(f"There is nothing usable in {root} ({found.found} files found{why}); {EXPECTED}.")
     return found
+
+
+def find_case(image: str | os.PathLike[str]) -> CaseList:
+    """The one image, volume or series that is to be scored, as a list of cases with nothing else in it.
+
+    Unlike in :func:`find_cases` nothing is left out: a file that cannot be used, and is not a side file, refuses the whole.
+
+    Args:
+        image: an image file, a volume, or the folder of one series.
+
+    Raises:
+        DataError: there is no such file or folder, it is not one image or series, or a file cannot be used.
+
+    Example:
+        >>> find_case("export/series_7").cases[0]["series"]  # doctest: +SKIP
+        's-6b86b273ff34'
+    """
+    path = Path(image).expanduser().absolute()
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}; expected an image file, a NIfTI volume, or the folder of one DICOM series.")
+    source, n_files = one_source(path.name, path.parent)
+    return CaseList(tuple(_named([(source, {"split": "test"})])), (), n_files, path.parent)
 
 
 def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) -> tuple[list[Source], list[Refusal], int, Path]:

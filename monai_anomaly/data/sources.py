@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import DataError
 from .archive import unpack
@@ -18,7 +18,7 @@ from .geometry import plane_of, spacing_of
 from .places import Places, relative, without_suffix
 from .scan import Found, scan
 
-__all__ = ["Source", "gather", "log_refused", "relative", "without_suffix"]
+__all__ = ["RefusedFilesError", "Source", "gather", "log_refused", "one_source", "relative", "without_suffix"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,47 @@ def gather(files: Iterable[Path], root: Path, keep_ids: bool = False) -> tuple[l
             else:
                 refusals.append(source)
     return [sources[number] for number in sorted(sources)], refusals, n_files + sum(n for *_, n in in_archives)
+
+
+class RefusedFilesError(DataError):
+    """A refusal that stands for several files."""
+
+    def __init__(self, message: str, files: int):
+        super().__init__(message)
+        self.files = max(files, 1)
+
+
+def one_source(image: Any, folder: Path) -> tuple[Source, int]:
+    """The image of a case, and how many files it has.
+
+    Args:
+        image: an image file, a volume, the folder of one series, or a list of its files; a stranger's value.
+        folder: to which paths are relative.
+
+    Raises:
+        DataError: it is no such value, it is not one image, volume or series, or any of its files is refused.
+
+    Example:
+        >>> one_source("flair.nii.gz", Path("study"))[0].kind  # doctest: +SKIP
+        'volume'
+    """
+    if isinstance(image, str) and image:
+        path = folder / image
+        files = list(walk(path)) if path.is_dir() else [path]
+    elif isinstance(image, list) and image and all(isinstance(name, str) and name for name in image):
+        files = [folder / name for name in image]
+    else:
+        raise DataError('"image" is neither a path nor a list of paths; expected an image file, a volume, or the files of one series.')
+    sources, refused, n_files = gather(files, folder)
+    if refused:
+        raise RefusedFilesError(
+            f"{refused[0].where}: {refused[0].reason}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""), n_files
+        )
+    if len(sources) != 1:
+        raise RefusedFilesError(
+            f"The case holds {len(sources)} images or series in {n_files} files; expected one: make a case of each.", n_files
+        )
+    return sources[0], n_files
 
 
 def _unpacked(files: Iterable[Path], places: Places) -> tuple[list[Path], list[tuple[Path, str, str, int]]]:

@@ -91,6 +91,20 @@ class ResultTables:
                 )
             self.of_patients.threshold(false_alarm_rate)
 
+    def rows(self, scored: Scored) -> dict[str, list[dict[str, Any]]]:
+        """The rows of ``images.csv``, ``series.csv`` and ``patients.csv``, by these names without ``.csv``.
+
+        Args:
+            scored: what is known so far.
+        """
+        series = pool_series(scored.slices, self.cases, self.series_pooling)
+        ranks = rankdata([-row.score for row in series], method="min").tolist()
+        return {
+            "images": [self._image_row(row) for row in scored.slices],
+            "series": [self._series_row(row, int(rank), scored.findings) for row, rank in zip(series, ranks, strict=True)],
+            "patients": [self._patient_row(row) for row in pool_patients(scored.slices, self.cases, self.series_pooling)],
+        }
+
     def write(self, scored: Scored) -> dict[str, Any]:
         """Write all of them; ``metrics.json`` is the last, and says whether cases are left to be scored.
 
@@ -102,17 +116,15 @@ class ResultTables:
         """
         slices = scored.slices
         patients = pool_patients(slices, self.cases, self.series_pooling)
-        series = pool_series(slices, self.cases, self.series_pooling)
         metrics: dict[str, Any] = {"image": score_metrics(slices, self.of_images, self.rate)}
         if len(patients) != len(slices):
             metrics["patient"] = score_metrics(patients, self.of_patients, self.rate)
         if scored.pixel:
             metrics["pixel"] = dict(scored.pixel)
-        write_csv(self.output_dir / "images.csv", [self._image_row(row) for row in slices])
-        ranks = rankdata([-row.score for row in series], method="min").tolist()
-        rows = [self._series_row(row, int(rank), scored.findings) for row, rank in zip(series, ranks, strict=True)]
-        write_csv(self.output_dir / "series.csv", rows)
-        write_csv(self.output_dir / "patients.csv", [self._patient_row(row) for row in patients])
+        tables = self.rows(scored)
+        for name, rows in tables.items():
+            write_csv(self.output_dir / f"{name}.csv", rows)
+        n_series = len(tables["series"])
         refused = [refusal._asdict() for refusal in (*self.found.refused, *scored.refused)]
         write_csv(self.output_dir / "refused.csv", refused, columns=Refusal._fields)
         teacher = self.detector.system.teacher
@@ -125,8 +137,8 @@ class ResultTables:
                 "empty_slices": scored.n_empty,
                 "patients": len(patients),
                 "series_found": len(self.cases),
-                "series": len(series),
-                "series_empty": len(self.cases) - len(series) - len(scored.refused) - scored.n_left,
+                "series": n_series,
+                "series_empty": len(self.cases) - n_series - len(scored.refused) - scored.n_left,
                 "series_refused": len(scored.refused),
                 "series_left": scored.n_left,
             },

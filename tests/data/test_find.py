@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from support.dicom import make_series
 
-from monai_anomaly.data import find_cases
+from monai_anomaly.data import find_case, find_cases
 from monai_anomaly.data.cases import case_files, slug, unique_names
 from monai_anomaly.errors import DataError
 
@@ -211,3 +212,25 @@ def test_two_time_points_are_refused(shared):
 def test_all_the_dicom_oddities_add_up(shared):
     found = find_cases(shared / "data/dicom")
     assert counts_add_up(found) and found.found > 250
+
+
+def test_one_case_has_the_names_that_its_folder_gives_it(tmp_path):
+    picture(tmp_path / "data" / "scan 7.png")
+    make_series(tmp_path / "data" / "Doe_John", n=3)
+    (tmp_path / "data" / "Doe_John" / "notes.txt").write_text("side files do not count")
+    one, series = sorted(find_cases(tmp_path / "data").cases, key=lambda case: len(case_files(case)))
+    for path, case, n_files in ((tmp_path / "data" / "scan 7.png", one, 1), (tmp_path / "data" / "Doe_John", series, 3)):
+        found = find_case(path)
+        assert found.cases == (case,) and found.select("test") == [case] and found.found == n_files and counts_add_up(found)
+
+
+def test_one_case_is_refused_as_a_whole(tmp_path):
+    for folder in ("two", "odd", "none"):
+        (tmp_path / folder).mkdir()
+    picture(tmp_path / "two" / "1.png")
+    picture(tmp_path / "two" / "2.png")
+    make_series(tmp_path / "odd", n=3)
+    (tmp_path / "odd" / "IM0009").write_bytes(b"no image")
+    for name, why in (("two", "holds 2 images"), ("odd", "IM0009"), ("none", "holds 0 images"), ("nowhere", "no file or folder")):
+        with pytest.raises(DataError, match=why):
+            find_case(tmp_path / name)

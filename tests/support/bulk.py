@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,10 +18,10 @@ PREPROCESSING = {"image_size": 64, "preset": "auto", "ct_window": "brain", "plan
 N_PICTURES, N_VOLUMES, N_SERIES = 9, 2, 2
 
 
-def save_model(path: Path, seed: int = 0) -> Path:
-    """An untrained detector with a calibration made by hand, in which some slices are flagged and have findings."""
+def save_model(path: Path, seed: int = 0, **changed: Any) -> Path:
+    """An untrained detector with a calibration made by hand, in which some slices are flagged and have findings; ``changed``: its preprocessing."""
     detector = tiny_detector(seed)
-    detector.preprocessing = dict(PREPROCESSING)
+    detector.preprocessing = {**PREPROCESSING, **changed}
     spread = {"scores": [1 + k / 20 for k in range(19)]}
     detector.calibration = {
         "image": spread, "patient": spread, "pixel": {"scores": [k / 19 for k in range(19)]}, "series_pooling": "max", "series_per_patient": 1,

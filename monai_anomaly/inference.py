@@ -1,0 +1,154 @@
+"""One study after another, judged within a running program: the same numbers as ``inference.json`` on the command line, without its files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from . import __version__
+from .data import find_case
+from .errors import DataError, find_anomaly_error
+from .files import file_sha256
+from .networks import AnomalyDetector
+from .training import Scored, load_detector
+from .verdict import ModelIdentity, Verdict
+from .writers import SaveFindings, SeriesMap, SeriesWriter
+
+__all__ = ["ModelIdentity", "StudyDetector", "Verdict"]
+
+IN_MEMORY: Mapping[str, Any] = {
+    "keep": {"_target_": "monai_anomaly.inference.KeepSeries"},
+    "scores": {"_target_": "monai_anomaly.training.ScoreCollector", "cases": "@dataset#data"},
+    "batches#finished": [],
+    "handlers": [
+        "@scores",
+        {
+            "_target_": "monai_anomaly.writers.AssembleSeries",
+            "cases": "@dataset#data",
+            "writers": ["@keep", "@findings"],
+            "smoothing_mm": "@smoothing_mm",
+        },
+    ],
+}
+"""Laid over ``inference.json``: nothing is written, nothing is taken from an earlier run, and the map is kept for the caller."""
+
+
+class KeepSeries(SeriesWriter):
+    """Hold the map that was assembled last, without a copy."""
+
+    series: SeriesMap | None = None
+
+    def add(self, series: SeriesMap) -> None:
+        """Keep it.
+
+        Args:
+            series: its map.
+        """
+        self.series = series
+
+
+class StudyDetector:
+    """A bundle with its trained model, kept in memory: :meth:`judge` runs the bundle's own ``inference.json`` on one study.
+
+    The model is loaded when it is first needed, and anew whenever its file has changed, so a training that puts another one in its place has it answer the
+    next call. Threads may share a detector: one study is judged at a time, slice by slice, so memory is bounded by one study, and what one thread is told
+    does not depend on the others.
+
+    Args:
+        bundle_root: the bundle's folder.
+        model: its ``model.pt``; default: the bundle's own.
+        device: where to score; default: that of ``inference.json``, the GPU if there is one.
+
+    Example:
+        >>> detector = StudyDetector("bundles/skipts")
+        >>> verdict = detector.judge("export/series_7")  # doctest: +SKIP
+        >>> verdict.score, verdict.p_value, verdict.mask.sum()  # doctest: +SKIP
+        (0.734, 0.05, 2817)
+    """
+
+    def __init__(self, bundle_root: str | Path, model: str | Path | None = None, device: str | torch.device | None = None):
+        self.bundle_root = Path(bundle_root).absolute()
+        self.model = self.bundle_root / "models" / "model.pt" if model is None else Path(model).absolute()
+        self.device = None if device is None else torch.device(device)
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] = ()
+        self._loaded: tuple[AnomalyDetector, ModelIdentity] | None = None
+
+    def judge(self, image: str | os.PathLike[str], false_alarm_rate: float | None = None) -> Verdict:
+        """Score one study.
+
+        Args:
+            image: an image file, a volume, or the folder of one DICOM series.
+            false_alarm_rate: of the thresholds; default: 0.05 or the smallest that the calibration can promise.
+
+        Raises:
+            DataError: the study cannot be read, or is more than one.
+            CheckpointError: there is no model, or it cannot be read.
+            CalibrationError: the model cannot promise the rate.
+        """
+        with self._lock:
+            try:
+                detector, identity = self._current()
+                return self._judge(image, false_alarm_rate, detector, identity)
+            except Exception as error:  # MONAI wraps what the parts of a config raise
+                found = find_anomaly_error(error)
+                if found is None or found is error:
+                    raise
+                raise found from error
+
+    def identity(self) -> ModelIdentity:
+        """The model that answers now.
+
+        Raises:
+            CheckpointError: there is none, or it cannot be read.
+        """
+        with self._lock:
+            return self._current()[1]
+
+    def _current(self) -> tuple[AnomalyDetector, ModelIdentity]:
+        while self._loaded is None or self._stamp != _stamp(self.model):
+            self._loaded, self._stamp = None, _stamp(self.model)
+            detector = load_detector(self.model)
+            teacher = detector.system.teacher
+            self._loaded = detector, ModelIdentity(
+                name=self.bundle_root.name, system=type(detector.system).__name__, version=__version__, sha256=file_sha256(self.model),
+                backbone=teacher.name, teacher_sha256=teacher.sha256, teacher_untrained=teacher.source == "random",
+                epochs=detector.provenance.get("epochs"),
+            )  # fmt: skip
+        return self._loaded
+
+    def _judge(self, image: str | os.PathLike[str], rate: float | None, detector: AnomalyDetector, identity: ModelIdentity) -> Verdict:
+        config = ConfigParser(ConfigParser.load_config_file(self.bundle_root / "inference.json"))
+        given = {"bundle_root": str(self.bundle_root), "cases": find_case(image), "network_def": detector, "false_alarm_rate": rate}
+        config.update({**IN_MEMORY, **given} | ({} if self.device is None else {"device": self.device}))
+        config.get_parsed_content("evaluator").run()
+        scores, kept, findings, tables = (config.get_parsed_content(name) for name in ("scores", "keep", "findings", "tables"))
+        (case,) = scores.cases
+        if scores.refused:
+            raise DataError(f"{scores.refused[0].where}: {scores.refused[0].reason}")
+        rows = tables.rows(Scored(scores.slices, scores.n_empty, scores.refused))
+        found = findings.take(0)
+        patients = tables.of_patients
+        rate = patients.default_rate if rate is None and patients is not None else rate
+        return Verdict(
+            case=case, map=kept.series, slices=tuple(rows["images"]), n_slices=len(scores.slices) + scores.n_empty,
+            patient=next(iter(rows["patients"]), None), false_alarm_rate=rate,
+            threshold=None if patients is None or rate is None else patients.threshold(rate),
+            map_threshold=findings.threshold, findings=() if found is None else tuple(SaveFindings.rows(case, found)),
+            n_findings=None if found is None else found["n_found"], colour_range=detector.colour_range, model=identity,
+        )  # fmt: skip
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when a file is replaced or written; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
