@@ -2,37 +2,55 @@
 #
 #   PYTHON   the Python (3.10 or newer) that makes the environment: make demo PYTHON=python3.12
 #   VENV     where the environment goes: make test VENV=/tmp/venv
+#   LABEL_VENV   where that of MONAI Label goes: make label LABEL_VENV=/tmp/label
 #   OWN_TORCH=1   keep the torch that PYTHON already has (a container, a cluster) instead of the tested one: make demo PYTHON=/opt/conda/bin/python OWN_TORCH=1
 PYTHON ?= python3
 VENV ?= .venv
+LABEL_VENV ?= .venv-label
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(VENV)/constraints.txt
+PIP = $(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@D)/constraints.txt
 INSTALLED := $(VENV)/.installed
 LINTERS := $(VENV)/.linters
 QUANTISER := $(VENV)/.quantiser
+LABEL_BIN := $(LABEL_VENV)/bin
+LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-quick lint format bench bench-export clean
+.PHONY: help venv label demo test test-quick test-label lint format bench bench-export clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 venv: $(INSTALLED)  ## the environment in .venv with the tested versions (the other verbs make it when it is missing)
 
+label: $(LABEL_INSTALLED)  ## the environment of MONAI Label in .venv-label; says how to start the server
+	@echo "Activate it:  . $(LABEL_BIN)/activate"
+	@echo "Start:        python -m monailabel.main start_server --app apps/anomaly --studies FOLDER_OR_DICOMWEB_URL --conf models skipts --host 127.0.0.1"
+
 # torch comes first and alone, so that nothing that is installed later can choose or replace it: a CPU-only build stays what it is.
-$(INSTALLED): setup.cfg constraints.txt
-	@echo "Installing into $(VENV); this takes some minutes, once."
+%/.torch: constraints.txt apps/anomaly/constraints.txt
+	@echo "Installing into $(@D); this takes some minutes, once."
 ifdef OWN_TORCH
 	@$(PYTHON) -c "import torch" 2>/dev/null || { echo "$(PYTHON) has no torch of its own that it can import: leave OWN_TORCH out, or name another PYTHON."; exit 1; }
-	@$(PYTHON) -m venv --system-site-packages $(VENV)
-	@grep -vE '^torch(vision)?==' constraints.txt > $(VENV)/constraints.txt
-	@$(PYTHON) -c "import torch; print('torch==' + torch.__version__)" >> $(VENV)/constraints.txt
+	@$(PYTHON) -m venv --system-site-packages $(@D)
+	@cat $^ | grep -vE '^torch(vision)?==' > $(@D)/constraints.txt
+	@$(PYTHON) -c "import torch; print('torch==' + torch.__version__)" >> $(@D)/constraints.txt
 else
-	@$(PYTHON) -m venv $(VENV)
-	@cp constraints.txt $(VENV)/constraints.txt
+	@$(PYTHON) -m venv $(@D)
+	@cat $^ > $(@D)/constraints.txt
 	@$(PIP) torch
 endif
+	@touch $@
+
+$(INSTALLED): $(VENV)/.torch setup.cfg
 	@$(PIP) -e ".[test]"
+	@touch $@
+
+# MONAI Label's own list of dependencies cannot be met beside NumPy 2; apps/anomaly/requirements.txt says what it needs instead, and why.
+$(LABEL_INSTALLED): $(LABEL_VENV)/.torch setup.cfg apps/anomaly/requirements.txt apps/pydicom-seg/pyproject.toml apps/pydicom-seg/pydicom_seg.py
+	@$(PIP) -e . -r apps/anomaly/requirements.txt ./apps/pydicom-seg pytest
+	@$(PIP) --no-deps monailabel
+	@$(LABEL_BIN)/python -c "import torchvision" 2>/dev/null || echo "torchvision was built for another torch than the one here: apps/anomaly works all the same, the other apps of MONAI Label need the build that fits."
 	@touch $@
 
 $(LINTERS): $(INSTALLED)
@@ -55,6 +73,9 @@ test: $(INSTALLED)  ## all tests
 test-quick: $(INSTALLED)  ## without the slow tests and the real images
 	$(BIN)/python -m pytest -m "not slow and not real"
 
+test-label: $(LABEL_INSTALLED)  ## the tests of MONAI Label, in its environment
+	$(LABEL_BIN)/python -m pytest tests/label tests/apps monai_anomaly/label
+
 lint: $(LINTERS)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -71,5 +92,6 @@ bench-export: $(QUANTISER)  ## exported files against PyTorch: latency on this m
 	$(BIN)/python benchmarks/export_latency.py --data $(DATA)
 
 clean:  ## remove the environment and everything that runs wrote into the repository
-	rm -rf $(VENV) bundles/*/models bundles/*/evaluation bundles/*/inference bundles/*/output runs outputs *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) bundles/*/models bundles/*/evaluation bundles/*/inference bundles/*/output runs outputs *.egg-info
+	rm -rf apps/anomaly/bin apps/anomaly/lib apps/anomaly/logs apps/anomaly/model apps/*/build apps/*/*.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -31,7 +31,18 @@ from .networks import AnomalyDetector
 from .scoring import Calibration
 from .state_file import read_state
 
-__all__ = ["announce", "begin", "builtin_study", "check_rate", "evaluate_trained", "refuse_flags", "root", "test_cases", "weights_fallback"]
+__all__ = [
+    "announce",
+    "begin",
+    "builtin_study",
+    "check_cases",
+    "check_rate",
+    "evaluate_trained",
+    "refuse_flags",
+    "root",
+    "test_cases",
+    "weights_fallback",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +218,27 @@ def check_rate(rate: float | None, held_out: Sequence[Case]) -> None:
         )
     # The scores themselves do not matter: their number decides what can be promised.
     Calibration([0.0] * len(patients)).threshold(rate)
+
+
+def check_cases(trained: Sequence[Case], recorded: Sequence[Case]) -> None:
+    """Refuse training cases that were put in from outside: record, held-out patients and calibration would be of others.
+
+    Args:
+        trained: the cases of the training data set.
+        recorded: those that the run's record is about.
+
+    Raises:
+        OptionError: they are not the same.
+
+    Example:
+        >>> check_cases([{"image": "a.nii.gz"}], [{"image": "a.nii.gz"}])
+    """
+    if list(trained) != list(recorded):
+        raise OptionError(
+            f"The training data were replaced by {len(trained)} other cases, while record and calibration are of {len(recorded)} in the data set; expected "
+            "its own: name another with --dataset_dir. MONAI Label's app monaibundle cannot train these bundles, for it hands in what was labelled: use "
+            "apps/anomaly."
+        )
 
 
 def test_cases(cases: CaseList) -> list[Case]:

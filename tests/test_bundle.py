@@ -138,3 +138,11 @@ def test_anybodys_config_file_is_no_root(unpacked, monkeypatch, spoil):
         (unpacked / "metadata.json").unlink()
     monkeypatch.setattr(sys, "argv", ["run", "--config_file", str(config if spoil != "no config" else unpacked / "train.yaml")])
     assert Path(bundle.root("skipts")) == Path(bundle.__file__).parents[1] / "bundles" / "skipts"
+
+
+def test_training_cases_from_outside_are_refused():
+    own = [{"image": "a", "series": "a", "split": "train"}]
+    bundle.check_cases(own, [dict(case) for case in own])
+    for other in ([], [{"image": "a", "label": "lesion.nii.gz"}]):  # as MONAI Label's app monaibundle hands in what was labelled
+        with pytest.raises(OptionError, match=rf"replaced by {len(other)} other cases.*apps/anomaly"):
+            bundle.check_cases(other, own)

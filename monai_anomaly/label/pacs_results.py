@@ -1,0 +1,114 @@
+"""Which results of ours a PACS holds, without asking for the same thing twice."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import ParametricMapStorage, generate_uid
+
+from .pacs import Pacs
+from .results import SEGMENT_LABEL
+
+__all__ = ["PacsResults"]
+
+_REFERENCED_SERIES, _SEGMENTS, _CONTENT_DATE, _CONTENT_TIME, _SOP_CLASS = 0x00081115, 0x00620002, 0x00080023, 0x00080033, 0x00080016
+_NEVER_IMAGES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "ECG", "AU", "FID", "PLAN"})
+
+
+class PacsResults:
+    """The Segmentations with a segment "Anomaly" that a person drew, changed or accepted, by the series that they belong to.
+
+    Those of others (organs) and of a model alone (``AUTOMATIC``) are passed over.
+
+    An object in a PACS never changes, so the headers of each are asked for once; only the list of series is asked for again.
+
+    Args:
+        pacs: where they lie.
+        listing_seconds: how long a list of series may be used again.
+
+    Example:
+        >>> results = PacsResults(pacs, 5.0)  # doctest: +SKIP
+        >>> results.newest()["1.2.840.113619.2.5"].Modality  # doctest: +SKIP
+        'SEG'
+    """
+
+    def __init__(self, pacs: Pacs, listing_seconds: float):
+        self.pacs, self.listing_seconds = pacs, listing_seconds
+        self._listed: tuple[float, dict[str, Dataset]] = (float("-inf"), {})
+        self._headers: dict[str, Dataset] = {}
+        self._empty: dict[str, bool] = {}
+
+    def newest(self) -> dict[str, Dataset]:
+        """For the UID of an image series the newest accepted Segmentation of it, as the PACS lists it.
+
+        Raises:
+            RequestError: the PACS does not answer as it should.
+        """
+        then, found = self._listed
+        if time.monotonic() - then > self.listing_seconds:
+            dated: dict[str, tuple[tuple[str, str, str], Dataset]] = {}
+            for series in self.pacs.search({"Modality": "SEG"}):
+                header = self._header(series)
+                segments = [one for one in header.get("SegmentSequence", []) if str(one.get("SegmentLabel", "")) == SEGMENT_LABEL]
+                if not segments or segments[0].get("SegmentAlgorithmType", "AUTOMATIC") == "AUTOMATIC":
+                    continue
+                stamp = (str(header.get("ContentDate", "")), str(header.get("ContentTime", "")), str(series.SeriesInstanceUID))
+                for image in header.get("ReferencedSeriesSequence", []):
+                    uid = str(image.SeriesInstanceUID)
+                    if uid not in dated or stamp > dated[uid][0]:
+                        dated[uid] = stamp, series
+            found = {uid: series for uid, (_, series) in dated.items()}
+            self._listed = (time.monotonic(), found)
+        return found
+
+    def is_result(self, series: Dataset) -> bool:
+        """Whether a series that a search found is no image but a segmentation, a map, a report, a plan.
+
+        Args:
+            series: as the PACS lists it.
+        """
+        modality = str(series.get("Modality", ""))
+        # Parametric Maps are of modality OT, as screenshots are; only the class of the objects tells them apart.
+        return modality in _NEVER_IMAGES or (modality == "OT" and self._header(series).get("SOPClassUID") == ParametricMapStorage)
+
+    def is_empty(self, series: Dataset) -> bool:
+        """Whether a Segmentation marks nothing: the study was accepted as normal.
+
+        Args:
+            series: from :meth:`newest`.
+        """
+        uid = str(series.SeriesInstanceUID)
+        if uid not in self._empty:
+            self._empty[uid] = not np.asarray(self.read(series).pixel_array).any()
+        return self._empty[uid]
+
+    def read(self, series: Dataset) -> Dataset:
+        """A Segmentation with its pixels.
+
+        Args:
+            series: from :meth:`newest`.
+        """
+        return self.pacs.first_instance(series)
+
+    def renew(self, result: Dataset, newest: Dataset | None) -> None:
+        """Give a new Segmentation identifiers of its own, if the very same one lies in the PACS already but is not the newest: it shall be the newest.
+
+        Args:
+            result: to be stored; changed in place.
+            newest: the newest of its series, as the PACS lists it.
+        """
+        if newest is not None and str(result.SeriesInstanceUID) in self._headers and newest.SeriesInstanceUID != result.SeriesInstanceUID:
+            result.SeriesInstanceUID, result.SOPInstanceUID = generate_uid(), generate_uid()
+            result.file_meta.MediaStorageSOPInstanceUID = result.SOPInstanceUID
+
+    def forget(self) -> None:
+        """Ask for the list again: something was stored."""
+        self._listed = (float("-inf"), {})
+
+    def _header(self, series: Dataset) -> Dataset:
+        uid = str(series.SeriesInstanceUID)
+        if uid not in self._headers:
+            self._headers[uid] = self.pacs.header(series, (_SOP_CLASS, _REFERENCED_SERIES, _SEGMENTS, _CONTENT_DATE, _CONTENT_TIME))
+        return self._headers[uid]

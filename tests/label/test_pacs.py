@@ -1,0 +1,195 @@
+"""A PACS that is down, slow, strict or no PACS at all: one sentence each, soon, and without a password."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
+
+from dicomweb_client import DICOMwebClient
+from pydicom import Dataset
+from support.label import make_app
+
+from monai_anomaly.bundle import root
+from monai_anomaly.label.cache import SeriesCache
+from monai_anomaly.label.dicomweb import PacsDatastore
+from monai_anomaly.label.models import ServedModel
+from monai_anomaly.label.pacs import Pacs, check_uid
+from monai_anomaly.label.refusals import RequestError
+from monai_anomaly.label.scoring import AnomalyScoring
+
+SERIES = {
+    "0020000E": {"vr": "UI", "Value": ["1.2.3"]},
+    "0020000D": {"vr": "UI", "Value": ["1.2"]},
+    "00080060": {"vr": "CS", "Value": ["CT"]},
+}
+
+
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
+    """A server on this machine that answers whatever it is asked; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer(self)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer(self)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, kind: str = "application/dicom+json") -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Type", kind)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def pacs_at(port: int, timeout: float = 5.0) -> Pacs:
+    return Pacs(DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web", timeout=timeout))
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "expected", "words"),
+    [
+        (401, b"", "text/plain", 502, "answers with status 401; expected data: check its DICOMweb settings and who may log in"),
+        (503, b"", "text/plain", 502, "status 503"),
+        (500, b"x" * 10000, "text/plain", 502, "status 500"),
+        (200, b"<html>Welcome</html>", "text/html", 502, "cannot be read"),
+        (200, b"[[[", "application/dicom+json", 502, "cannot be read"),
+        (200, b'["text"]', "application/dicom+json", 502, "cannot be read"),
+        (200, b"[{}]", "application/dicom+json", 502, "cannot be read"),
+        (
+            200,
+            json.dumps([{**SERIES, "0020000E": {"vr": "UI", "Value": ["../../x"]}}]).encode(),
+            "application/dicom+json",
+            404,
+            "is no SeriesInstanceUID",
+        ),
+        (200, b"[]", "application/dicom+json", 404, "There is no series 1.2.3 in the PACS at 127.0.0.1"),
+        (
+            200,
+            json.dumps([{**SERIES, "0020000E": {"vr": "UI", "Value": ["1.2.4"]}}]).encode(),
+            "application/dicom+json",
+            404,
+            "There is no series 1.2.3",
+        ),
+    ],
+)
+def test_every_odd_answer_is_a_sentence(status, content, kind, expected, words):
+    with answering(lambda handler: send(handler, status, content, kind)) as port:
+        begin = time.monotonic()
+        with pytest.raises(RequestError, match=words) as refused:
+            pacs_at(port).series("1.2.3")
+    assert refused.value.status_code == expected and time.monotonic() - begin < 5 and len(str(refused.value)) < 500
+
+
+def test_a_pacs_that_is_down_is_said_at_once_and_its_password_is_not():
+    with answering(lambda handler: None) as port:
+        pass
+    pacs = Pacs(DICOMwebClient(f"http://user:secret@127.0.0.1:{port}/dicom-web"))
+    begin = time.monotonic()
+    with pytest.raises(RequestError, match=f"The PACS at 127.0.0.1:{port}/dicom-web cannot be reached") as refused:
+        pacs.search({"Modality": "CT"})
+    assert refused.value.status_code == 503 and "secret" not in str(refused.value) and time.monotonic() - begin < 2
+
+
+def test_a_server_starts_before_its_pacs(tmp_path):
+    """MONAI Label counts studies and begins to score as soon as it starts."""
+    with answering(lambda handler: None) as port:
+        pass
+    store = PacsDatastore(DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web"), cache_path=str(tmp_path))
+    assert "cannot be reached" in store.status()["error"] and store.status()["total"] == 0
+    app = make_app(tmp_path / "app", "skipts")
+    done = AnomalyScoring(ServedModel(root("skipts"), app))({}, store)
+    assert done["scored"] == 0 and "cannot be reached" in done["reason"]
+    for call in (
+        store.list_images,
+        store.get_unlabeled_images,
+        store.datalist,
+        lambda: store.get_image_uri("1.2.3"),
+        lambda: store.get_image_info("1.2.3"),
+    ):
+        with pytest.raises(RequestError, match="cannot be reached") as refused:
+            call()
+        assert refused.value.status_code == 503
+
+
+def test_a_pacs_that_hangs_is_given_up():
+    ended = threading.Event()
+    with answering(lambda handler: ended.wait(10)) as port:
+        with pytest.raises(RequestError, match="does not answer in time") as refused:
+            pacs_at(port, timeout=0.3).search({"Modality": "CT"})
+        ended.set()
+    assert refused.value.status_code == 503
+
+
+def test_what_the_pacs_does_not_store_is_refused():
+    result = Dataset()
+    result.SOPClassUID, result.SOPInstanceUID, result.Modality = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.4", "SEG"
+    result.ensure_file_meta()
+    result.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    result.file_meta.MediaStorageSOPClassUID, result.file_meta.MediaStorageSOPInstanceUID = result.SOPClassUID, result.SOPInstanceUID
+    failed = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.3.4"]}}]}}
+    with answering(lambda handler: send(handler, 200, json.dumps(failed).encode())) as port:
+        with pytest.raises(RequestError, match=r"refused 1 of 1 results \(SEG\)") as refused:
+            pacs_at(port).store([result])
+    assert refused.value.status_code == 502
+
+
+def test_half_a_series_is_not_kept(tmp_path):
+    """The list says two instances, and nothing is given."""
+    instance = {"00080018": {"vr": "UI", "Value": ["1.2.3.1"]}}
+    other = {"00080018": {"vr": "UI", "Value": ["1.2.3.2"]}}
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "/instances" in handler.path:
+            send(handler, 200, json.dumps([] if "offset=2" in handler.path else [instance, other]).encode())
+        else:
+            send(handler, 200, b"--x--", 'multipart/related; type="application/dicom"; boundary=x')
+
+    with answering(answer) as port:
+        cache = SeriesCache(tmp_path / "cache", pacs_at(port))
+        with pytest.raises(RequestError, match=r"lists 2 instances .* gave 0 of them|cannot be read"):
+            cache.update(Dataset.from_json(SERIES))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".dcm", ".part", ".gz")]
+
+
+def test_several_modalities_are_asked_for_one_by_one():
+    asked = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path.partition("?")[2].replace("00080060", "Modality"))
+        send(handler, 200, json.dumps([SERIES]).encode())
+
+    with answering(answer) as port:
+        pacs = pacs_at(port)
+        assert [series.SeriesInstanceUID for series in pacs.search({"Modality": ("CT", "MR")})] == ["1.2.3"]
+        pacs.search({"Modality": "PT,US", "PatientID": "7"})
+        pacs.search({})
+    assert asked == ["Modality=CT", "Modality=MR", "Modality=PT&PatientID=7", "Modality=US&PatientID=7", ""]
+
+
+@pytest.mark.parametrize("uid", ["", "..", ".", "1..2", "1.2.", "../1.2", "1.2/3", "1.2\n", "1" * 65, "a.b", "１.２"])
+def test_what_is_no_uid(uid):
+    with pytest.raises(RequestError, match="is no SeriesInstanceUID") as refused:
+        check_uid(uid)
+    assert refused.value.status_code == 404

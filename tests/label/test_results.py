@@ -1,0 +1,135 @@
+"""What viewers send, on the grid of its image; and what is read back from a DICOM Segmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
+
+import SimpleITK
+from support.dicom import OBLIQUE, make_series
+
+from monai_anomaly.data.reader import grid
+from monai_anomaly.errors import DataError
+from monai_anomaly.label.results import dicom_results, read_map, read_mask, read_segmentation
+
+SHAPE = (12, 9, 5)
+INFO = {"algorithm": {"name": "SkipTS", "teacher_sha256": "5c" * 32, "threshold": 0.5, "false_alarm_rate": 0.1}, "window": [0.0, 1.0]}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    folder = make_series(tmp_path_factory.mktemp("series") / "a", orientation=OBLIQUE, order=[3, 1, 4, 0, 2])
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def place(files):
+    return grid(files)
+
+
+@pytest.fixture(scope="module")
+def mask() -> np.ndarray:
+    return np.random.default_rng(0).random(SHAPE) > 0.7
+
+
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, dtype=np.uint8) -> Path:
+    """(row, column, slice) as it is, with its affine."""
+    nib.save(nib.Nifti1Image(array.astype(dtype), affine), path)
+    return path
+
+
+def test_nifti_in_any_order_of_its_axes(tmp_path, place, mask):
+    for k, orientation in enumerate(("LPS", "RAS", "SAL", "PIR")):
+        image = nib.Nifti1Image(mask.astype(np.uint8), place.affine)
+        start = nib.orientations.io_orientation(place.affine)
+        turned = image.as_reoriented(nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(orientation)))
+        nib.save(turned, tmp_path / f"{k}.nii.gz")
+        assert np.array_equal(read_mask(tmp_path / f"{k}.nii.gz", place.affine, place.shape), mask)
+
+
+@pytest.mark.parametrize("label", [1, 2])
+def test_nrrd_as_itk_writes_it(tmp_path, place, mask, label):
+    image = SimpleITK.GetImageFromArray(label * mask.transpose(2, 0, 1).astype(np.uint8))
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ place.affine[:, [1, 0, 2, 3]]
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    SimpleITK.WriteImage(image, str(tmp_path / "mask.nrrd"))
+    assert np.array_equal(read_mask(tmp_path / "mask.nrrd", place.affine, place.shape), mask)
+
+
+def test_bare_bytes_are_in_the_voxel_order_of_the_image(tmp_path, place, mask):
+    """OHIF's: columns fastest, then rows, then slices."""
+    (tmp_path / "mask.bin").write_bytes(mask.transpose(2, 0, 1).astype(np.uint8).tobytes())
+    assert np.array_equal(read_mask(tmp_path / "mask.bin", place.affine, place.shape), mask)
+
+
+def test_another_grid_or_file_is_refused(tmp_path, place, mask):
+    moved = place.affine.copy()
+    moved[:3, 3] += 0.1
+    write_nifti(tmp_path / "moved.nii.gz", mask, moved)
+    write_nifti(tmp_path / "cut.nii.gz", mask[:-1], place.affine)
+    (tmp_path / "broken.nii.gz").write_bytes((tmp_path / "cut.nii.gz").read_bytes()[:200])
+    (tmp_path / "broken.nrrd").write_bytes(b"NRRD0004\n")
+    (tmp_path / "short.bin").write_bytes(b"1")
+    layers = SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(mask.astype(np.uint8))] * 2)
+    SimpleITK.WriteImage(layers, str(tmp_path / "layers.seg.nrrd"))
+    expected = {
+        "moved.nii.gz": "voxels beside", "cut.nii.gz": "same grid", "broken.nii.gz": "NIfTI", "broken.nrrd": "NRRD mask cannot be read",
+        "short.bin": "one byte for each", "layers.seg.nrrd": "several layers", "mask.stl": "no file that is known",
+    }  # fmt: skip
+    for name, words in expected.items():
+        with pytest.raises(DataError, match=words):
+            read_mask(tmp_path / name, place.affine, place.shape)
+
+
+def test_a_map_keeps_its_holes(tmp_path, place):
+    values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    values[:, :, 2] = np.nan
+    write_nifti(tmp_path / "map.nii.gz", values.transpose(1, 0, 2), place.affine[:, [1, 0, 2, 3]], np.float32)
+    assert np.array_equal(read_map(tmp_path / "map.nii.gz", place.affine, place.shape), values, equal_nan=True)
+    (tmp_path / "broken.nii.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match="ask the model once more"):
+        read_map(tmp_path / "broken.nii.gz", place.affine, place.shape)
+
+
+def test_a_segmentation_is_read_frame_by_frame_to_where_it_lies(files, place, mask):
+    one = mask.copy()
+    one[:, :, [0, 3]] = False  # slices without a mark have no frame
+    seg, shown = dicom_results(files, one, mask.astype(np.float32), INFO)
+    assert (seg.Modality, shown.Modality, seg.NumberOfFrames) == ("SEG", "OT", 3)
+    assert np.array_equal(read_segmentation(seg, place), one)
+    frames, groups = seg.pixel_array[::-1], seg.PerFrameFunctionalGroupsSequence
+    seg.PerFrameFunctionalGroupsSequence = [groups[k] for k in (2, 1, 0)]
+    pixels = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    seg.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    assert np.array_equal(read_segmentation(seg, place), one)
+
+
+def test_a_segmentation_that_lies_elsewhere_is_refused(files, place, mask):
+    (seg, _) = dicom_results(files, mask, mask.astype(np.float32), INFO)
+    position = seg.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+    right = list(position.ImagePositionPatient)
+    position.ImagePositionPatient = [right[0] + 0.5, *right[1:]]
+    with pytest.raises(DataError, match="lies on no slice"):
+        read_segmentation(seg, place)
+    position.ImagePositionPatient = right
+    seg.SegmentSequence[0].SegmentLabel = "Liver"
+    with pytest.raises(DataError, match="0 segments 'Anomaly'"):
+        read_segmentation(seg, place)
+    seg.SegmentSequence[0].SegmentLabel = "Anomaly"
+    del seg.PerFrameFunctionalGroupsSequence
+    with pytest.raises(DataError, match="cannot be read"):
+        read_segmentation(seg, place)
+
+
+def test_an_empty_mask_and_a_map_without_values_still_make_a_segmentation(files, place):
+    empty, holes = np.zeros(SHAPE, bool), np.full(SHAPE, np.nan, np.float32)
+    (seg,) = dicom_results(files, empty, holes, INFO)
+    assert seg.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC" and not read_segmentation(seg, place).any()
