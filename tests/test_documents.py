@@ -19,6 +19,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("bundles/*/docs/README.md"),
         ROOT / "bundles/common/README.md",
+        ROOT / "apps/anomaly/README.md",
         ROOT / "benchmarks/README.md",
     ]
 )
