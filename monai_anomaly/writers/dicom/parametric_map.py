@@ -105,7 +105,26 @@ def parametric_map(
         result.Laterality = image.get("Laterality", "")  # of what may be one of a pair it must not be absent
     if gaps:
         result.FloatPixelPaddingValue = result.FloatPixelPaddingRangeLimit = padding  # a range of one value: validators ask for both
+    result = _up_the_normal(result, source.affine)
     return completed(result, source, algorithm, "Anomaly map")
+
+
+def _up_the_normal(result: hd.pm.ParametricMap, affine: NDArray[np.float64]) -> hd.pm.ParametricMap:
+    """Frames in the order in which their positions go along DICOM's normal, as volumes are built.
+
+    highdicom writes them the other way round, which the standard allows; but OHIF lays frames over the slices as they come, and the hot spot of one slice would
+    be seen on another.
+    """
+    frames = list(result.PerFrameFunctionalGroupsSequence)
+    if len(frames) < 2:
+        return result
+    normal = np.cross(affine[:3, 1], affine[:3, 0]) * (-1.0, -1.0, 1.0)
+    places = [np.dot(normal, np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)) for frame in frames]
+    pixels, size = memoryview(result.FloatPixelData), 4 * result.Rows * result.Columns
+    order = np.argsort(places)
+    result.FloatPixelData = b"".join(pixels[k * size : (k + 1) * size] for k in order)
+    result.PerFrameFunctionalGroupsSequence = [frames[k] for k in order]
+    return hd.pm.ParametricMap.from_dataset(result, copy=False)  # its own table of frames is made anew
 
 
 def _range(planes: NDArray[np.float32]) -> tuple[float, float]:

@@ -28,6 +28,19 @@ def test_each_value_lies_where_it_lay_in_the_source(series, algorithm, tmp_path)
         assert frame.refers_to == source[place].refers_to
 
 
+def test_frames_go_up_the_normal_as_viewers_stack_slices(series, algorithm, tmp_path):
+    """OHIF does not look at the frames' positions."""
+    array, _ = read(series)
+    path = tmp_path / "map.dcm"
+    stored = dcmread(write_dicom(path, parametric_map(read_sources(series[::-1]), array, algorithm=algorithm, window=WINDOW)))
+    orientation = np.array(stored.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(orientation[:3], orientation[3:])
+    places = [
+        np.dot(normal, np.array(f.PlanePositionSequence[0].ImagePositionPatient, float)) for f in stored.PerFrameFunctionalGroupsSequence
+    ]
+    assert (np.diff(places) > 0).all()
+
+
 def test_it_is_a_standard_object_of_the_same_study(series, algorithm, tmp_path):
     array, _ = read(series)
     path = write_dicom(tmp_path / "map.dcm", parametric_map(read_sources(series), array, algorithm=algorithm, window=WINDOW))
