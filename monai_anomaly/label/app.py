@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -150,8 +153,20 @@ class AnomalyApp(MONAILabelApp):
 @functools.cache
 def _use_private_temporary_files() -> None:
     """What clients upload and what they are sent are pixels of patients: nobody else on the machine can read them, and they go with the server."""
-    tempfile.tempdir = tempfile.mkdtemp(prefix="anomaly-")
-    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="anomaly-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if callable(handler):  # the web server's, which finishes what it is at; what is registered with atexit never runs
+            handler(number, frame)
+        else:
+            signal.signal(number, handler)
+            signal.raise_signal(number)
+
+    with contextlib.suppress(ValueError):  # not in the main thread: a test client's
+        signal.signal(signal.SIGTERM, end)
 
 
 def _log_what_matters() -> None:

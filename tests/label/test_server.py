@@ -83,6 +83,9 @@ def test_train_score_and_infer_over_http(tmp_path):
         first = requests.post(f"{url}/activelearning/most_anomalous", json={}, timeout=60).json()
         assert first["id"] == min(scored, key=lambda study: (-scored[study], study))
         assert server.looked_for() == []
+        temporary = tmp_path / "scratch" / "temporary"
+        assert list(temporary.glob("anomaly-*"))
+    assert not list(temporary.glob("anomaly-*"))  # pixels of patients, which go also when the server is killed
     log = server.log.read_text(errors="replace")
     assert "Traceback" not in log.replace("\r", "\n"), log[-6000:]
     left = json.loads((studies / "datastore_v2.json").read_text())["objects"]

@@ -92,6 +92,7 @@ def serve(
     """
     (scratch / "first").mkdir(parents=True)
     (scratch / "home").mkdir()
+    (scratch / "temporary").mkdir()
     (scratch / "first" / "sitecustomize.py").write_text(ONLY_THIS_MACHINE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -99,7 +100,8 @@ def serve(
     server = Server(f"http://127.0.0.1:{port}", 0, scratch / "server.log", scratch / "attempts")
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]), "HOME": str(scratch / "home"), "PYTHONPATH": str(scratch / "first"),
-        "ATTEMPTS": str(server.attempts), "OMP_NUM_THREADS": "1", **(settings or {}),
+        "ATTEMPTS": str(server.attempts), "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(scratch / "temporary"), **(settings or {}),
     }  # fmt: skip
     start = ["-c", ANY_TORCHVISION] if any_torchvision else ["-m", "monailabel.main"]
     where = ["--app", app, "--studies", studies, "--host", "127.0.0.1", "--port", str(port)]
