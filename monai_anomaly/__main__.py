@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("--force", action="store_true", help="replace files that exist")
     export.set_defaults(run=_export)
 
+    bundle = verbs.add_parser("bundle", help="copy a bundle to a folder, to change its configs and to train it there")
+    bundle.add_argument("bundle", help="a bundle's name, such as skipts")
+    bundle.add_argument("--to", required=True, metavar="DIR", help="the copy goes into this folder, under the bundle's name")
+    bundle.set_defaults(run=_bundle)
+
     pack = verbs.add_parser("pack", help="a bundle as one zip archive, with its model")
     pack.add_argument("bundle", help="a bundle's name, such as skipts, or its folder")
     pack.add_argument("--out", required=True, metavar="FILE", help="the archive to write; the folder in it is called the same")
@@ -148,6 +153,13 @@ def _export(options: argparse.Namespace) -> None:
         "The image is float32 (batch, 3, height, width), prepared as the description in the file says: docs/export.md.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from .pack import lay_out_bundle
+
+    folder = lay_out_bundle(options.bundle, options.to)
+    sys.stdout.write(f"{folder}. To train it:\n  python -m monai.bundle run --config_file {shlex.quote(str(folder / 'train.json'))}\n")
 
 
 def _pack(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A bundle as one zip archive, in the layout that MONAI's specification asks for."""
+"""A bundle to hand on, in the layout that MONAI's specification asks for: as a folder, or as one zip archive."""
 
 from __future__ import annotations
 
@@ -13,9 +13,38 @@ from .errors import DataError, OptionError
 from .files import write_whole
 from .training import load_detector
 
-__all__ = ["pack_bundle"]
+__all__ = ["lay_out_bundle", "pack_bundle"]
 
 MODEL = "models/model.pt"
+
+
+def lay_out_bundle(bundle: str | Path, folder: str | Path) -> Path:
+    """Copy a bundle, without a model: its configs are there to be changed, and what is trained with it stays in it.
+
+    Args:
+        bundle: a bundle's name, such as ``"skipts"``, or its folder.
+        folder: where it goes, under its own name.
+
+    Returns:
+        The new bundle's folder.
+
+    Raises:
+        OptionError: it is there already.
+        DataError: there is no such bundle, or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (lay_out_bundle("skipts", folder) / "train.json").is_file()
+        True
+    """
+    source = _bundle_folder(bundle)
+    target = Path(folder) / source.name
+    if os.path.lexists(target):
+        raise OptionError(f"{target} exists; expected a new folder: choose another place, or remove it.")
+    for name, path in _members(source).items():
+        write_whole(target / name, path.read_bytes())
+    return target
 
 
 def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, force: bool = False) -> list[str]:
@@ -43,9 +72,7 @@ def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, f
         raise OptionError(f"{out} is no .zip; expected a name such as {out.stem or 'skipts'}.zip.")
     if os.path.lexists(out) and not force:
         raise OptionError(f"{out} exists; expected a new file: choose another name, or add --force to replace it.")
-    folder = Path(bundle) if Path(bundle).is_dir() else Path(root(bundle))
-    if not (folder / "metadata.json").is_file():
-        raise DataError(f"There is no bundle at {folder}; expected the name or the folder of one, with metadata.json in it: correct it.")
+    folder = _bundle_folder(bundle)
     members = _members(folder)
     model = Path(model) if model is not None else folder / MODEL if (folder / MODEL).is_file() else None
     if model is not None:
@@ -53,6 +80,13 @@ def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, f
         members[MODEL] = model
     write_whole(out, lambda file: _write(file, out.stem, members))
     return [f"{out.stem}/{name}" for name in sorted(members)]
+
+
+def _bundle_folder(bundle: str | Path) -> Path:
+    folder = Path(bundle) if Path(bundle).is_dir() else Path(root(str(bundle)))
+    if not (folder / "metadata.json").is_file():
+        raise DataError(f"There is no bundle at {folder}; expected the name or the folder of one, with metadata.json in it: correct it.")
+    return folder
 
 
 def _members(folder: Path) -> dict[str, Path]:

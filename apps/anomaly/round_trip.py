@@ -27,6 +27,7 @@ from programs import has_orthanc, running_orthanc, running_server
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
 from monai_anomaly.data import write_study
+from monai_anomaly.pack import lay_out_bundle
 
 MODEL = "skipts"
 DEMONSTRATION = {"epochs": 1, "image_size": 64, "backbone": "resnet18", "teacher_weights": "random"}
@@ -141,6 +142,7 @@ def round_trip(scratch: Path, out: Path, folders: list[Path]) -> None:
     normals = [read_series(study / case["image"]) for case in cases["training"][:N_NORMAL]]
     lesions = [read_series(study / case["image"]) for case in cases["testing"] if case["group"] != "good"]
     judged = [*(read_series(folder) for folder in folders), lesions[0]]
+    untrained = str(lay_out_bundle(MODEL, scratch / "bundles"))  # the checkout's own may have been trained
     settings = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(scratch / "cache"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     with ExitStack() as orthanc:
         url = orthanc.enter_context(running_orthanc(scratch / "orthanc"))
@@ -149,7 +151,7 @@ def round_trip(scratch: Path, out: Path, folders: list[Path]) -> None:
         marked = [push(pacs, slices) for slices in normals]
         for slices in judged:
             push(pacs, slices)
-        with running_server(out, url, MODEL, settings) as server:
+        with running_server(out, url, untrained, settings) as server:
             say(f"MONAI Label answers at {server}")
             refused = requests.post(f"{server}/infer/{MODEL}", params={"image": marked[0]}, timeout=60)
             expect("not trained yet" in refused.text, f"a model that is not there yet: {refused.status_code} {refused.json()['detail']}")

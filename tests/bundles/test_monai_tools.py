@@ -252,6 +252,18 @@ def test_the_same_bundle_gives_the_same_archive_and_no_other_is_written_over(pac
     assert again.read_bytes() == packed[0].read_bytes() and "anomalies/models/model.pt" in copy
 
 
+def test_a_bundle_is_laid_out_for_changes(packed, tmp_path, capsys):
+    assert main(["bundle", "skipts", "--to", str(tmp_path / "my bundles")]) == 0
+    copy = tmp_path / "my bundles" / "skipts"
+    assert f"--config_file '{copy}/train.json'" in capsys.readouterr().out
+    found = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file() and not path.is_symlink()}
+    with zipfile.ZipFile(packed[0]) as archive:
+        names = [info.filename for info in archive.infolist()]
+        assert found == {name.removeprefix("anomalies/"): archive.read(name) for name in names if not name.endswith("model.pt")}
+    assert main(["bundle", "skipts", "--to", str(copy.parent)]) == 2 and "exists" in capsys.readouterr().err
+    assert main(["bundle", "unet", "--to", str(tmp_path)]) == 2 and "no bundle at" in capsys.readouterr().err
+
+
 def test_what_cannot_be_packed_is_refused(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"no model")
     for error, bundle, out, model in (

@@ -320,7 +320,8 @@ def test_the_literal_line_works_from_the_root_and_beats_the_baseline(tmp_path, r
     output, aside = BUNDLE / "models", tmp_path / "models"
     if output.exists():  # somebody's own model
         shutil.move(output, aside)
-        request.addfinalizer(lambda: (shutil.rmtree(output), shutil.move(aside, output)))
+        request.addfinalizer(lambda: shutil.move(aside, output))
+    request.addfinalizer(lambda: shutil.rmtree(output, ignore_errors=True))  # last added, first done
     done = subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/skipts/train.json"],
         cwd=ROOT,

@@ -21,14 +21,14 @@ import requests
 import SimpleITK as sitk  # noqa: N813 - as its own documents name it
 from support.bulk import save_model
 from support.dicom import OBLIQUE, make_series
-from support.label import client, infer, lesion_volume, map_is_brightness, refusal
+from support.label import client_of_app, infer, lesion_volume, map_is_brightness, refusal
 from support.label_server import serve
 
 from monai_anomaly import inference
 from monai_anomaly.inference import StudyDetector
 from monai_anomaly.pack import pack_bundle
 
-CONF = {"zoo_source": "local", "sam2": "false"}
+CONF = {"models": "skipts", "zoo_source": "local", "sam2": "false"}
 OBLIQUE_AXES = np.linalg.qr(np.array([[-0.6, 0.32, 0.8], [0.3, 0.84, -1.1], [0.1, 0.11, 3.9]]))[0]
 
 
@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     map_is_brightness(monkeypatch)
-    with client(place / "monaibundle", place / "studies", **CONF) as server:
+    with client_of_app(place / "monaibundle", place / "studies", **CONF) as server:
         yield server
 
 
@@ -90,7 +90,7 @@ def test_a_dicom_series_too(server: Any, place: Path, tmp_path: Path):
 
 def test_the_answer_says_what_the_detector_says(place: Path):
     verdict = StudyDetector(place / "monaibundle" / "model" / "skipts").judge(place / "studies" / "LAS.nii.gz")
-    with client(place / "monaibundle", place / "studies", **CONF) as server:
+    with client_of_app(place / "monaibundle", place / "studies", **CONF) as server:
         assert server.get("/info/").json()["models"]["skipts"]["type"] == "segmentation"
         told, content = infer(server, "LAS")
         half, _ = infer(server, "LAS", false_alarm_rate=0.5)
@@ -158,9 +158,7 @@ def test_its_training_which_takes_labelled_lesions_is_refused(place: Path, tmp_p
 
 @pytest.mark.slow
 def test_the_real_server_runs_it_without_a_network(place: Path, tmp_path: Path):
-    with serve(
-        place / "monaibundle", place / "studies", tmp_path / "scratch", {"models": "skipts", **CONF}, any_torchvision=True
-    ) as running:
+    with serve(place / "monaibundle", place / "studies", tmp_path / "scratch", CONF, any_torchvision=True) as running:
         response = requests.post(f"{running.url}/infer/skipts?image=LAS&output=json", timeout=120)
         assert response.ok, running.log.read_text()[-4000:]
         assert response.json()["anomaly_score"] > 0

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 import requests
-from support.label import make_app
+from support.label import make_app, untrained
 from support.label_server import serve
 
 from monai_anomaly.data import builtin_study, find_cases
@@ -43,10 +43,10 @@ def test_train_score_and_infer_over_http(tmp_path):
     for folder in [*normal, *others]:
         shutil.copytree(folder, studies / folder.name)
     abnormal = others[0].name
-    with serve(app, studies, tmp_path / "scratch", {"models": "skipts"}) as server:
+    with serve(app, studies, tmp_path / "scratch", {"models": untrained(app / "bundles", "skipts")}) as server:
         url = server.url
-        untrained = requests.post(f"{url}/infer/skipts?image={abnormal}", timeout=60)
-        assert untrained.status_code == 409 and "POST /train/skipts" in untrained.json()["detail"]
+        told = requests.post(f"{url}/infer/skipts?image={abnormal}", timeout=60)
+        assert told.status_code == 409 and "POST /train/skipts" in told.json()["detail"]
 
         requests.post(f"{url}/train/skipts", json=SMALL, timeout=60)
         refused = wait(url, "train")[-1]

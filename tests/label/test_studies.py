@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 from support.bulk import write_mixed
-from support.label import client, make_app, refusal
+from support.label import client, make_app, refusal, untrained
 
 from monai_anomaly.errors import DataError
 from monai_anomaly.label.normal import is_empty_mask
@@ -100,7 +100,7 @@ def test_names_that_lead_elsewhere_are_none(name):
 
 
 def test_nothing_is_written_outside_of_the_folder(folder, tmp_path):
-    make_app(tmp_path / "app")
+    untrained(make_app(tmp_path / "app") / "bundles", "skipts")
     studies, outside = StudyFolder(folder).list_images(), {path for path in tmp_path.rglob("*") if not path.is_relative_to(folder)}
     image = {"file": ("x.png", (folder / "a0.png").read_bytes())}
     label = {"label": ("x.nii.gz", (folder / "d0.nii.gz").read_bytes())}

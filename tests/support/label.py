@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pytest
 import torch
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
+from monai_anomaly.compare import bundle_names
 from monai_anomaly.networks import AnomalyDetector
 from monai_anomaly.networks.detector import Prediction
+from monai_anomaly.pack import lay_out_bundle
 
 from .bulk import save_model
 
@@ -32,9 +34,23 @@ def make_app(folder: Path, *trained: str, **changed: Any) -> Path:
     return folder
 
 
+def untrained(folder: Path, names: str) -> str:
+    """``models`` for ``--conf``: copies of the bundles with these names, because somebody may have trained those of the checkout."""
+    places = {name: folder / name for name in names.split(",") if name in bundle_names()}
+    for name, place in places.items():
+        if not place.exists():
+            lay_out_bundle(name, folder)
+    return ",".join(str(places.get(name, name)) for name in names.split(","))
+
+
+def client(app_dir: Path, studies: Path | str, models: str = "skipts", **conf: str) -> AbstractContextManager[Any]:
+    """A client of our app, with untrained bundles; scores are not made by themselves."""
+    return client_of_app(app_dir, studies, models=untrained(app_dir / "bundles", models), **conf)
+
+
 @contextmanager
-def client(app_dir: Path, studies: Path | str, models: str = "skipts", **conf: str) -> Iterator[Any]:
-    """A client of the app, with its options; scores are not made by themselves."""
+def client_of_app(app_dir: Path, studies: Path | str, **conf: str) -> Iterator[Any]:
+    """A client of an app with its options."""
     from monai_anomaly import _torchvision  # noqa: F401  # before MONAI Label looks for it
 
     os.environ.setdefault("PYTHONPATH", "")
@@ -43,7 +59,7 @@ def client(app_dir: Path, studies: Path | str, models: str = "skipts", **conf: s
     from monailabel.interfaces.utils.app import apps
 
     changed = {
-        "MONAI_LABEL_APP_DIR": str(app_dir), "MONAI_LABEL_STUDIES": str(studies), "MONAI_LABEL_APP_CONF": {"models": models, **conf},
+        "MONAI_LABEL_APP_DIR": str(app_dir), "MONAI_LABEL_STUDIES": str(studies), "MONAI_LABEL_APP_CONF": conf,
         "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
     }  # fmt: skip
     before = {name: getattr(settings, name) for name in changed}
