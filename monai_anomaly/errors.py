@@ -63,6 +63,10 @@ def find_anomaly_error(error: BaseException | None) -> AnomalyError | None:
         >>> find_anomaly_error(outer)
         DataError('empty.png holds 0 bytes')
     """
+    seen: set[int] = set()
     while error is not None and not isinstance(error, AnomalyError):
+        if id(error) in seen:  # an error can be its own cause: raise error from error
+            return None
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return error

@@ -41,6 +41,19 @@ def test_other_errors_keep_their_traceback(capsys, monkeypatch):
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err
 
 
+def test_an_error_that_is_its_own_cause_ends(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    bundle.begin()
+    try:
+        try:
+            raise TypeError("a bug")
+        except TypeError as error:
+            raise error from error
+    except TypeError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert "TypeError: a bug" in capsys.readouterr().err
+
+
 def test_a_flag_that_none_of_several_configs_has_is_refused(monkeypatch):
     places = [Path(bundle.__file__).parents[1] / "bundles" / "skipts" / name for name in ("train.json", "multi_gpu_train.json")]
     several = "[" + ",".join(f"'{place}'" for place in places) + "]"

@@ -138,6 +138,17 @@ def test_another_model_in_its_place_answers_the_next_call(model, studies, tmp_pa
         detector.judge(studies / "a0.png")
 
 
+def test_the_teacher_is_folded_once_for_all_studies(model, studies, monkeypatch):
+    from monai_anomaly.networks import teacher
+
+    folded, fold = [], teacher._fold_batch_norm
+    monkeypatch.setattr(teacher, "_fold_batch_norm", lambda backbone: folded.append(1) or fold(backbone))
+    detector = StudyDetector(BUNDLE, model, device="cpu")
+    for name in ("a0.png", "d0.nii.gz"):
+        detector.judge(studies / name)
+    assert len(folded) == 1
+
+
 def test_a_model_without_calibration_has_a_map_and_no_mask(studies, tmp_path):
     plain = tiny_detector()
     plain.preprocessing |= {"preset": "auto", "plane": "native", "neighbours": 0}

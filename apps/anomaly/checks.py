@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from dicomweb_client import DICOMwebClient
+from pydicom.errors import InvalidDicomError
 
 
 def say(text: str) -> None:
@@ -26,9 +27,17 @@ def expect(is_so: bool, what: str) -> None:
 
 
 def read_series(folder: Path) -> list[pydicom.Dataset]:
-    """The files of a series in the order of their positions along the normal of the slices."""
-    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir()) if path.is_file()]
-    return sorted(slices, key=lambda one: float(np.dot(one.ImagePositionPatient, normal(one))))
+    """The files of a series in the order of their positions along the normal of the slices; the program ends if they are none."""
+    try:
+        slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir()) if path.is_file()]
+        if len({(one.StudyInstanceUID, one.SeriesInstanceUID) for one in slices}) != 1 or not slices[0].StudyInstanceUID:
+            raise ValueError("no files, several series, or an empty StudyInstanceUID")
+        return sorted(slices, key=lambda one: float(np.dot(one.ImagePositionPatient, normal(one))))
+    except (InvalidDicomError, AttributeError, OSError, ValueError) as error:
+        raise SystemExit(
+            f"{folder} cannot be used ({error}); expected a folder with the files of one CT or MR series that name their study, and nothing "
+            "else."
+        ) from error
 
 
 def normal(one: pydicom.Dataset) -> np.ndarray:

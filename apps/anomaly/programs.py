@@ -19,11 +19,13 @@ import requests
 
 HERE = Path(__file__).parent
 START_S = 180.0
+ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+"""Debian has it in a folder that is not on every user's PATH."""
 
 
 def has_orthanc() -> bool:
     """Whether Orthanc and its DICOMweb plugin are installed."""
-    return shutil.which("Orthanc") is not None and all(Path(plugin).exists() for plugin in orthanc_settings()["Plugins"])
+    return ORTHANC is not None and all(Path(plugin).exists() for plugin in orthanc_settings()["Plugins"])
 
 
 def orthanc_settings() -> dict:
@@ -48,7 +50,7 @@ def running_orthanc(folder: Path, port: int | None = None) -> Iterator[str]:
     settings = {**orthanc_settings(), "HttpPort": port, "StorageDirectory": store, "IndexDirectory": store}
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings, indent=2), "utf-8")
-    with _running(["Orthanc", str(config)], folder / "orthanc.log", f"http://127.0.0.1:{port}/system"):
+    with running([ORTHANC or "Orthanc", str(config)], folder / "orthanc.log", f"http://127.0.0.1:{port}/system"):
         yield f"http://127.0.0.1:{port}/dicom-web"
 
 
@@ -72,7 +74,7 @@ def running_server(folder: Path, studies: str, models: str, settings: Mapping[st
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
     command += ["--conf", "models", models, "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **settings}
-    with _running(command, folder / "server.log", f"http://127.0.0.1:{port}/info/", environment):
+    with running(command, folder / "server.log", f"http://127.0.0.1:{port}/info/", environment):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -84,14 +86,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, url: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
+def running(command: Sequence[str], log: Path, url: str, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """A program until the block ends, with all that it starts.
+
+    Args:
+        command: program and arguments.
+        log: for what it prints; its folder is the working directory.
+        url: answers when the program is ready.
+        environment: default: this process's.
+
+    Yields:
+        Its process.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # the commands above
             command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         _wait(process, log, url)
-        yield
+        yield process
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # with its background jobs
         try:
@@ -109,4 +122,6 @@ def _wait(process: subprocess.Popen, log: Path, url: str) -> None:
             return
         except requests.ConnectionError:
             time.sleep(0.2)
-    raise SystemExit(f"{url} does not answer; the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+        except requests.HTTPError:  # the app could not be loaded
+            break
+    raise SystemExit(f"{url} does not answer as it should; the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")

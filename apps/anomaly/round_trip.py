@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import signal
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -127,6 +129,7 @@ def main() -> None:
         "--out", type=Path, help="where the DICOM results, the server's log and its app with the model go (default: they are removed)"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # else the programs that it started would stay
     if not has_orthanc():
         raise SystemExit("Orthanc is not installed; expected it with its DICOMweb plugin: apt-get install orthanc orthanc-dicomweb")
     with tempfile.TemporaryDirectory() as scratch:
@@ -137,11 +140,12 @@ def main() -> None:
 
 def round_trip(scratch: Path, out: Path, folders: list[Path]) -> None:
     """Everything, with all programs' files below ``scratch``."""
+    given = [read_series(folder) for folder in folders]
     study = write_study(scratch / "study", progress=False)
     cases = json.loads((study / "datalist.json").read_text())
     normals = [read_series(study / case["image"]) for case in cases["training"][:N_NORMAL]]
     lesions = [read_series(study / case["image"]) for case in cases["testing"] if case["group"] != "good"]
-    judged = [*(read_series(folder) for folder in folders), lesions[0]]
+    judged = [*given, lesions[0]]
     untrained = str(lay_out_bundle(MODEL, scratch / "bundles"))  # the checkout's own may have been trained
     settings = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(scratch / "cache"), "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     with ExitStack() as orthanc:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import logging
 import os
-import shutil
-import signal
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -22,15 +16,19 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.random import Random
+from monailabel.utils.sessions import Sessions
 
 from .. import __version__
+from ..errors import OptionError
+from .cache import CACHE_GB
 from .infer import AnomalyInfer
 from .models import served_models
+from .private import private_folder, use_private_temporary_files
 from .refusals import RequestError
 from .scoring import AnomalyScoring
 from .strategy import MostAnomalous
 from .studies import StudyFolder
-from .train import TrainOnNormals
+from .train import TEACHER, TrainOnNormals
 
 if TYPE_CHECKING:
     from monailabel.interfaces.app import MONAILabelApp
@@ -48,14 +46,15 @@ class AnomalyApp(MONAILabelApp):
     Args:
         app_dir: the app's folder.
         studies: folder of studies, or address of a DICOMweb service.
-        conf: what ``--conf`` says.
+        conf: what ``--conf`` says: ``models``, the bundles; ``teacher_weights``, a file or name for trainings on this server; ``cache_gb``, how much of a PACS
+            may lie on its disk.
 
     Raises:
-        OptionError: ``--conf models`` names no bundles that there are.
+        OptionError: ``models`` names no bundles that there are, or ``cache_gb`` is no number.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]):
-        _use_private_temporary_files()
+        use_private_temporary_files()
         _log_what_matters()
         self.served = served_models(conf, app_dir)
         for served in self.served.values():
@@ -78,7 +77,7 @@ class AnomalyApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One for each model."""
-        return {name: TrainOnNormals(served) for name, served in self.served.items()}
+        return {name: TrainOnNormals(served, self.conf.get(TEACHER)) for name, served in self.served.items()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """One for each model."""
@@ -97,7 +96,21 @@ class AnomalyApp(MONAILabelApp):
     def _init_dicomweb_datastore(self) -> Datastore:
         from .dicomweb import open_pacs
 
-        return open_pacs(self.studies)
+        given = self.conf.get("cache_gb", str(CACHE_GB))
+        try:
+            limit = float(given)
+        except ValueError:
+            limit = 0.0
+        if not 0 < limit < float("inf"):
+            raise OptionError(f"cache_gb is {given!r}; expected a number of gigabytes above 0, such as --conf cache_gb 50.")
+        return open_pacs(self.studies, limit)
+
+    def _load_sessions(self, load: bool = False) -> Sessions | None:
+        """Uploads that stay for an hour are pixels of patients, too."""
+        sessions: Sessions | None = super()._load_sessions(load)
+        if sessions is not None:
+            private_folder(Path(sessions.store_path), "MONAI_LABEL_SESSION_PATH")
+        return sessions
 
     def _download_dcmqi_tools(self) -> None:
         """They are not needed: DICOM results are written by :mod:`monai_anomaly.writers`."""
@@ -115,9 +128,8 @@ class AnomalyApp(MONAILabelApp):
         Raises:
             RequestError: no such model or study, or it cannot be judged; with the reason.
         """
-        model, image = request.get("model"), request.get("image")
-        if model not in self._infers:
-            raise RequestError(f"There is no model {str(model)[:100]!r}; expected one of {', '.join(self._infers)}.", 404)
+        image = request.get("image")
+        _check_known("model", request.get("model"), self._infers)
         if not isinstance(image, str) or not image or (os.path.exists(image) and not self._is_upload(Path(image))):
             raise RequestError(
                 f"There is no study called {str(image)[:100]!r}; expected one of the data store, by its name, or an upload. (Names of files in the folder "
@@ -131,6 +143,54 @@ class AnomalyApp(MONAILabelApp):
         sessions = self.sessions()
         places = [tempfile.gettempdir(), *([sessions.store_path] if sessions is not None else [])]
         return any(path.resolve().is_relative_to(Path(place).resolve()) for place in places)
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train a model; see :class:`~monai_anomaly.label.train.TrainOnNormals`.
+
+        Args:
+            request: ``model``, and flags.
+
+        Raises:
+            RequestError: no such model, or it cannot be trained; with the reason.
+        """
+        _check_known("model", request.get("model"), self._trainers)
+        trained: dict[str, Any] = super().train(request)
+        return trained
+
+    def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Score the studies that nobody has looked at; see :class:`~monai_anomaly.label.scoring.AnomalyScoring`.
+
+        Args:
+            request: ``method``, a model's name.
+            datastore: the studies; default: the app's.
+
+        Raises:
+            RequestError: no such method.
+        """
+        _check_known("scoring method", request.get("method"), self._scoring_methods)
+        counts: dict[str, Any] = super().scoring(request, datastore)
+        return counts
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The study to be looked at next; see :class:`~monai_anomaly.label.strategy.MostAnomalous`.
+
+        Args:
+            request: ``strategy``, and what it understands.
+
+        Raises:
+            RequestError: no such strategy, or the study cannot be had.
+        """
+        _check_known("strategy", request.get("strategy"), self._strategies)
+        found: dict[str, Any] = super().next_sample(request)
+        return found
+
+    def bundle_path(self, model: Any) -> str:
+        """A bundle's folder, which MONAI Label puts on the path of Python in a background job: without one it puts there what the client's request names.
+
+        Args:
+            model: not used; jobs that are no training have none.
+        """
+        return str(next(iter(self.served.values())).bundle_root)
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Judge many studies; one that cannot be judged has its reason in the result, and the rest goes on.
@@ -150,23 +210,9 @@ class AnomalyApp(MONAILabelApp):
         return found
 
 
-@functools.cache
-def _use_private_temporary_files() -> None:
-    """What clients upload and what they are sent are pixels of patients: nobody else on the machine can read them, and they go with the server."""
-    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="anomaly-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        if callable(handler):  # the web server's, which finishes what it is at; what is registered with atexit never runs
-            handler(number, frame)
-        else:
-            signal.signal(number, handler)
-            signal.raise_signal(number)
-
-    with contextlib.suppress(ValueError):  # not in the main thread: a test client's
-        signal.signal(signal.SIGTERM, end)
+def _check_known(what: str, name: Any, known: Iterable[str]) -> None:
+    if not isinstance(name, str) or name not in known:
+        raise RequestError(f"There is no {what} {str(name)[:100]!r}; expected one of {', '.join(known)}.", 404)
 
 
 def _log_what_matters() -> None:

@@ -12,56 +12,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydicom import Dataset
 
 from ..data import CaseReader, case_files, find_case
 from ..errors import DataError
 from ..writers import write_map_volume
-from .answer import PICTURE
 from .pacs import UID, Pacs, check_uid
+from .private import private_folder
 from .refusals import RequestError
+from .response import PICTURE
 
-__all__ = ["SeriesCache", "dicom_behind", "private_folder"]
+__all__ = ["CACHE_GB", "SeriesCache", "dicom_behind"]
 
 logger = logging.getLogger(__name__)
 
+CACHE_GB = 50.0
 DAY_S = 86400.0
 LUMA = (0.299, 0.587, 0.114)
 """Of colours (ITU-R BT.601), for viewers of grey volumes."""
 
 
-def private_folder(path: Path) -> Path:
-    """Make a folder, if it is not there, which no other user can look into.
-
-    Raises:
-        DataError: it cannot be made, or belongs to somebody else.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as parent:
-        ...     oct(private_folder(Path(parent) / "cache").stat().st_mode & 0o777)
-        '0o700'
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
-    except OSError as error:
-        raise DataError(
-            f"The cache folder {path} cannot be made private ({error.strerror or error}); expected a folder of this user alone, because it holds patients' "
-            "images: name another with MONAI_LABEL_DICOMWEB_CACHE_PATH."
-        ) from error
-    return path
-
-
 class SeriesCache:
     """Whole series of a PACS in a folder: ``<uid>/`` as DICOM, what a detector judges, and ``<uid>.nii.gz`` with the same voxels for viewers without DICOM.
 
-    Processes may share the folder: a series is fetched by one while the others wait.
+    Processes may share the folder: a series is fetched by one while the others wait. When it holds more than its limit after a series has come, others go,
+    those first that nobody has asked for for the longest; but none that was asked for within a day, so that a training finds what it began with.
 
     Args:
         root: the folder.
         pacs: where series come from.
+        limit_gb: of the series, in billions of bytes; results that lie beside them do not count.
 
     Example:
         >>> cache = SeriesCache(Path("cache"), pacs)  # doctest: +SKIP
@@ -71,8 +52,8 @@ class SeriesCache:
         PosixPath('cache/1.2.840.113619.2.5.nii.gz')
     """
 
-    def __init__(self, root: Path, pacs: Pacs):
-        self.root, self.pacs = private_folder(root), pacs
+    def __init__(self, root: Path, pacs: Pacs, limit_gb: float = CACHE_GB):
+        self.root, self.pacs, self.limit = private_folder(root), pacs, limit_gb * 1e9
 
     def update(self, series: Dataset) -> bool:
         """Fetch a series, unless it is here as the PACS has it: one that was still arriving when it was first opened is fetched again.
@@ -92,10 +73,29 @@ class SeriesCache:
         with self._alone(uid):
             listed, here = self.pacs.instances(series), {path.stem for path in folder.glob("*.dcm")}
             if listed == here:
+                os.utime(folder)
                 return False
             (self.root / f"{uid}.nii.gz").unlink(missing_ok=True)
             self._fetch(series, folder, listed)
+            self._make_room()
             return bool(here)
+
+    def last_use(self, uid: str) -> int:
+        """When somebody asked for a series last, in nanoseconds since 1970; 0 for one that is not here."""
+        return _last_use(self.root / check_uid(uid))
+
+    def set_back(self, uid: str, now: int, then: int) -> None:
+        """Have a series count as last used then, unless somebody has asked for it since now.
+
+        Args:
+            uid: its SeriesInstanceUID.
+            now: from :meth:`last_use`, after the use that is not to count.
+            then: from :meth:`last_use`, before it.
+        """
+        folder = self.root / check_uid(uid)
+        with suppress(OSError):
+            if _last_use(folder) == now:
+                os.utime(folder, ns=(then, then))
 
     def volume(self, uid: str) -> Path:
         """The NIfTI volume of a series that is here.
@@ -135,6 +135,24 @@ class SeriesCache:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def _make_room(self) -> None:
+        """Each series is weighed anew: hundreds of them in less time than one takes to come."""
+        series = {folder: _size(folder) for folder in self.root.iterdir() if UID.fullmatch(folder.name) and folder.is_dir()}
+        surplus = sum(series.values()) - self.limit
+        for folder in sorted(series, key=_last_use):
+            if surplus <= 0 or time.time() - _last_use(folder) / 1e9 < DAY_S:
+                break
+            with suppress(Timeout), self._alone(folder.name).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.with_name(f"{folder.name}.nii.gz").unlink(missing_ok=True)
+                surplus -= series[folder]
+                logger.info("Series %s made room for others.", folder.name)
+        if surplus > 0:
+            logger.warning(
+                "The cache %s holds %.1f GB more than its limit, all of it asked for within a day; expected less: raise it with --conf cache_gb.",
+                self.root, surplus / 1e9,
+            )  # fmt: skip
+
     def _alone(self, uid: str) -> FileLock:
         return FileLock(private_folder(self.root / ".locks") / uid)
 
@@ -156,6 +174,22 @@ class SeriesCache:
                 "name another with MONAI_LABEL_DICOMWEB_CACHE_PATH."
             ) from error
         logger.info("Fetched series %s: %d instances.", folder.name, len(listed))
+
+
+def _last_use(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _size(folder: Path) -> int:
+    """Of a series in bytes, with its volume; what another process takes away meanwhile has none."""
+    size = 0
+    with suppress(OSError):
+        size += sum(file.stat().st_size for file in os.scandir(folder))
+        size += folder.with_name(f"{folder.name}.nii.gz").stat().st_size
+    return size
 
 
 def dicom_behind(image: str | Path) -> str:

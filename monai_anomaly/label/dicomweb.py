@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dicomweb_client.session_utils import create_session_from_user_pass
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMwebClientX
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 from numpy.typing import NDArray
 
 from ..data.dicom import Grid
 from ..data.reader import grid
-from ..files import write_whole
 from ..inference import Verdict
 from ..writers import write_map_volume
-from .answer import PICTURE, write_result
+from .cache import CACHE_GB
+from .dicom_results import HEATMAP, dicom_results, heatmap_info, read_segmentation
+from .mask_files import read_map, read_mask
 from .normal import NORMAL
 from .pacs import CONNECT_SECONDS, check_uid
 from .pacs_images import FINAL, PacsImages
+from .record import checked_ending
 from .refusals import RequestError, answering
-from .results import HEATMAP, dicom_results, heatmap_info, read_map, read_mask, read_segmentation
+from .response import PICTURE, write_result
 
 __all__ = ["PacsDatastore", "open_pacs"]
 
 logger = logging.getLogger(__name__)
 
+_OWN = frozenset({"algorithm", "window", "made", "SeriesInstanceUID"})
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
-def open_pacs(url: str) -> PacsDatastore:
+def open_pacs(url: str, cache_gb: float = CACHE_GB) -> PacsDatastore:
     """The data store for a DICOMweb address, by MONAI Label's own settings (``MONAI_LABEL_DICOMWEB_*``).
 
     Args:
         url: as given to ``--studies``.
+        cache_gb: how much of it may lie on this machine's disk.
 
     Raises:
         DataError: the cache folder cannot be made private.
@@ -48,13 +51,7 @@ def open_pacs(url: str) -> PacsDatastore:
         >>> open_pacs("http://127.0.0.1:8042/dicom-web")  # doctest: +SKIP
     """
     session = None
-    if "googleapis.com" in url:
-        from dicomweb_client.ext.gcp.session_utils import create_session_from_gcp_credentials
-
-        session = create_session_from_gcp_credentials()
-    elif settings.MONAI_LABEL_DICOMWEB_USERNAME and settings.MONAI_LABEL_DICOMWEB_PASSWORD:
-        from dicomweb_client.session_utils import create_session_from_user_pass
-
+    if settings.MONAI_LABEL_DICOMWEB_USERNAME and settings.MONAI_LABEL_DICOMWEB_PASSWORD:
         session = create_session_from_user_pass(settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD)
     client = DICOMwebClientX(
         url=url.rstrip("/"),
@@ -70,6 +67,7 @@ def open_pacs(url: str) -> PacsDatastore:
         settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in chosen else None,
         settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or None,
         float(settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY) if "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY" in chosen else 5.0,
+        cache_gb,
     )
 
 
@@ -82,14 +80,18 @@ class PacsDatastore(PacsImages):
     (``save_label`` in a request) goes to the PACS as its work alone: it counts neither as accepted nor as normal. Other labels stay in the cache. The PACS has
     the last word: labels that are new there are read, those that are gone are forgotten.
 
-    **The cache holds patients' images.** Only the user who runs the server can look into it; it may be removed at any time while the server is stopped,
-    and :meth:`remove_image` removes one series.
+    A mask of a series that no model has judged here was drawn by a person alone, and is stored as such, without a map.
+
+    **The cache holds patients' images.** Only the user who runs the server can look into it; when it holds more than ``cache_gb``, series that nobody has
+    asked for go, see :class:`~monai_anomaly.label.cache.SeriesCache`; it may be removed at any time while the server is stopped, and :meth:`remove_image`
+    removes one series.
 
     Args:
         client: the connection.
         search_filter: what to list as images, by DICOM keyword; default: every series of :data:`~monai_anomaly.label.pacs.IMAGE_MODALITIES`.
         cache_path: parent of the cache folder; default ``~/.cache/monailabel/dicom``.
         listing_seconds: how long a list of series may be used again.
+        cache_gb: limit of the cache.
 
     Raises:
         DataError: the cache folder cannot be made private.
@@ -122,34 +124,38 @@ class PacsDatastore(PacsImages):
 
         Args:
             image_id: the series.
-            label_filename: the viewer's file; see :func:`~monai_anomaly.label.results.read_mask`.
+            label_filename: the viewer's file; see :func:`~monai_anomaly.label.mask_files.read_mask`.
             label_tag: ``"final"`` for what a radiologist accepts.
-            label_info: what the viewer says about it; with the tag ``heatmap`` from :func:`~monai_anomaly.label.results.heatmap_info`.
+            label_info: what the viewer says about it.
             label_id: there for MONAI Label's signature.
 
         Returns:
             The label's id, which is the image's.
 
         Raises:
-            RequestError: another grid, no heat map to go with it, or a PACS that does not store it.
+            RequestError: another grid, a PACS that does not store it, or a tag that is none.
         """
+        if _checked(label_tag) == HEATMAP:
+            if not label_info.get("model"):
+                raise RequestError(f"The label {HEATMAP} is the server's own; expected another tag: choose another name.", 405)
+            return image_id  # the model's map was kept when it was made, with what belongs to it
         if _checked(label_tag) != FINAL:
+            suffix = checked_ending(label_filename, (".nii.gz", ".nii", ".nrrd"))
             self._cached(image_id)
-            suffix = next((end for end in (".nii.gz", ".nii", ".nrrd") if str(label_filename).endswith(end)), None)
-            if suffix is None:
-                raise RequestError("The label is no .nii.gz, .nii or .nrrd file; expected one of them.")
-            return self._keep(image_id, _checked(label_tag), Path(label_filename), suffix, dict(label_info))
+            self.keep_label(image_id, _checked(label_tag), Path(label_filename), suffix, label_info)
+            return image_id
         files = self._files(image_id)
         place = grid(files)
         mask = read_mask(label_filename, place.affine if place.in_patient else PICTURE, place.shape)
         heatmap, shown = LocalDatastore.get_label_uri(self, image_id, HEATMAP), self.get_label_info(image_id, HEATMAP)
-        if not heatmap or "algorithm" not in shown:
-            raise RequestError(
-                f"No model has judged series {image_id} here, whose map and name go to the PACS with the mask; expected that: run a model on it, then save."
-            )
-        values = read_map(heatmap, place.affine, place.shape) if place.in_patient else None
         accepted = not label_info.get("model")  # else it is a model's own, which nobody has looked at
-        stored = dicom_results(files, mask, values, shown, accepted)
+        judged = bool(heatmap) and "algorithm" in shown
+        if not (judged or accepted):
+            raise RequestError(
+                f"The verdict on series {image_id} is gone, whose map goes to the PACS with the mask: run the model on it again."
+            )
+        values = read_map(heatmap, place.affine, place.shape) if judged and place.in_patient else None
+        stored = dicom_results(files, mask, values, shown if judged else {}, accepted)
         if not accepted:
             self.pacs.store(stored)
             return self._keep_mask(image_id, mask, place, dict(label_info), DefaultLabelTag.ORIGINAL.value)
@@ -178,7 +184,14 @@ class PacsDatastore(PacsImages):
         if {name: before.get(name) for name in info} == info and Path(LocalDatastore.get_label_uri(self, uid, HEATMAP)).is_file():
             return  # the same model has been asked before, of the mask or of the map
         with self.cache.scratch() as folder:
-            self._keep(uid, HEATMAP, write_result(verdict, "map", folder / "map.nii.gz"), ".nii.gz", info)
+            self.keep_label(uid, HEATMAP, write_result(verdict, "map", folder / "map.nii.gz"), ".nii.gz", info)
+
+    @answering()
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Add what is known about a label, but for what DICOM objects are made from and known by."""
+        if own := sorted(_OWN & {*info}):
+            raise RequestError(f"{', '.join(own)} of a label is the server's own; expected other names: leave it out.")
+        super().update_label_info(label_id, label_tag, info)
 
     @answering()
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -203,9 +216,9 @@ class PacsDatastore(PacsImages):
     def _drop(self, uid: str, tag: str) -> None:
         if tag not in self.get_labels_by_image_id(uid):
             return
-        with self.changing():
-            entry = self._datastore.objects[uid]
-            (Path(self._datastore.label_path(tag)) / f"{uid}{entry.labels.pop(tag).ext}").unlink(missing_ok=True)
+        with self.changing() as record:
+            entry = record.objects[uid]
+            (Path(record.label_path(tag)) / f"{uid}{entry.labels.pop(tag).ext}").unlink(missing_ok=True)
             if tag == FINAL:
                 entry.image.info.pop(NORMAL, None)
 
@@ -213,18 +226,9 @@ class PacsDatastore(PacsImages):
         affine = place.affine if place.in_patient else PICTURE
         with self.cache.scratch() as folder:
             path = write_map_volume(folder / "mask.nii.gz", mask, affine)
-            return self._keep(image_id, tag, path, ".nii.gz", {**info, NORMAL: not mask.any()})
-
-    def _keep(self, image_id: str, tag: str, path: Path, suffix: str, info: dict[str, Any]) -> str:
-        """Put a label file in its place and write it down."""
-        with self.changing():
-            entry = self._datastore.objects[image_id]
-            name = f"{image_id}{suffix}"
-            with path.open("rb") as source:
-                write_whole(Path(self._datastore.label_path(tag)) / name, lambda target: shutil.copyfileobj(source, target))
-            entry.labels[tag] = DataModel(ext=suffix, info={**info, "ts": int(time.time()), "name": name})
-            if tag == FINAL:
-                entry.image.info[NORMAL] = info[NORMAL]
+            self.keep_label(image_id, tag, path, ".nii.gz", {**info, NORMAL: not mask.any()})
+        if tag == FINAL:
+            self.update_image_info(image_id, {NORMAL: not mask.any()})
         return image_id
 
 

@@ -14,10 +14,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..errors import CheckpointError, OptionError
 from ..files import safe_name
 from ..inference import Verdict
-from .answer import LABELS, Kind, answer, checked_extension, checked_rate, write_result
 from .cache import dicom_behind
 from .models import ServedModel
 from .refusals import answering
+from .response import LABELS, Kind, answer, checked_extension, checked_rate, write_result
 
 __all__ = ["AnomalyInfer"]
 

@@ -18,8 +18,8 @@ from ..errors import CheckpointError, DataError
 from ..inference import StudyDetector
 from ..verdict import Verdict
 from ..writers.volume import is_orthogonal
-from .answer import PICTURE, answer, checked_extension, checked_rate
 from .refusals import answering
+from .response import PICTURE, answer, checked_extension, checked_rate
 
 __all__ = ["JudgeStudyd", "LabelFromVerdictd"]
 

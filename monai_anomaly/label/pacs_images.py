@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,10 @@ from monailabel.utils.others.generic import md5_digest
 from pydicom import Dataset
 
 from ..data import case_files, find_case
-from .cache import SeriesCache, dicom_behind
+from .accepted_masks import AcceptedMasks
+from .cache import CACHE_GB, SeriesCache
 from .normal import NORMAL
 from .pacs import IMAGE_MODALITIES, UID, Pacs, check_uid
-from .pacs_results import PacsResults
 from .record import SharedRecord
 from .refusals import RequestError, answering
 
@@ -38,6 +40,7 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
         search_filter: what to list as images, by DICOM keyword.
         cache_path: parent of the cache folder.
         listing_seconds: how long a list of series may be used again.
+        cache_gb: limit of the cache.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
         search_filter: Mapping[str, Any] | None = None,
         cache_path: str | None = None,
         listing_seconds: float = 5.0,
+        cache_gb: float = CACHE_GB,
     ):
         parent = Path(cache_path).expanduser().absolute() if cache_path else Path.home() / ".cache" / "monailabel" / "dicom"
         self.pacs = Pacs(client)
-        self.cache = SeriesCache(parent / md5_digest(client.base_url), self.pacs)
-        self.results = PacsResults(self.pacs, listing_seconds)
+        self.cache = SeriesCache(parent / md5_digest(client.base_url), self.pacs, cache_gb)
+        self.results = AcceptedMasks(self.pacs, listing_seconds)
         self.listing_seconds, self._listed = listing_seconds, (float("-inf"), [""])
         wanted = {"Modality": IMAGE_MODALITIES} if search_filter is None else dict(search_filter)
         super().__init__(client=client, search_filter=wanted, cache_path=str(parent))
@@ -117,11 +121,11 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
     def remove_image(self, image_id: str) -> None:
         """Remove a series and all that is known about it from the cache; the PACS keeps its own."""
         self.cache.remove(image_id)
-        with self.changing():
-            self._forget(image_id)
+        self._forget(image_id)
 
-    def _cached(self, image_id: str) -> Path:
-        """The volume of a series, as the PACS has it; its files lie beside it."""
+    @answering()
+    def source(self, image_id: str) -> str:
+        """The folder with the DICOM files of a series, as the PACS has it."""
         try:
             series = self.pacs.series(image_id)
         except RequestError as error:
@@ -129,9 +133,30 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
                 self.remove_image(image_id)  # what is gone from the PACS is to be gone here, too
             raise
         if self.cache.update(series):  # scores and masks were those of other slices
-            with self.changing():
-                self._forget(image_id)
+            self._forget(image_id)
         self._register(series)
+        return str(self.cache.root / image_id)
+
+    @contextmanager
+    def in_passing(self, image_id: str) -> Iterator[str]:
+        """The same for a job that goes through all series: those that it fetches are the first that make room for others."""
+        before = self.cache.last_use(check_uid(image_id))
+        folder = self.source(image_id)
+        now = self.cache.last_use(image_id)
+        try:
+            yield folder
+        finally:
+            self.cache.set_back(image_id, now, before)
+
+    @answering()
+    def version(self, image_id: str) -> str:
+        """Changes when slices are added to a series; nothing is fetched."""
+        instances = self.pacs.instances(self.pacs.series(image_id))
+        return hashlib.sha256(" ".join(sorted(instances)).encode()).hexdigest()[:16]
+
+    def _cached(self, image_id: str) -> Path:
+        """The volume of a series; its files lie beside it."""
+        self.source(image_id)
         return self.cache.volume(image_id)
 
     def _register(self, series: Dataset) -> None:
@@ -139,18 +164,19 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
         if uid not in self._datastore.objects:
             info = {"ts": int(time.time()), "name": f"{uid}.nii.gz", "SeriesInstanceUID": uid}
             info |= {name: str(series.get(name, "")) for name in ("StudyInstanceUID", "Modality")}
-            with self.changing():
-                self._datastore.objects.setdefault(uid, ImageLabelModel(image=DataModel(ext=".nii.gz", info=info)))
+            with self.changing() as record:
+                record.objects.setdefault(uid, ImageLabelModel(image=DataModel(ext=".nii.gz", info=info)))
 
     def _remove_non_existing(self) -> int:
         """Nothing: what is known of a series holds while its files are not here."""
         return 0
 
     def _files(self, image_id: str) -> list[str]:
-        (case,) = find_case(dicom_behind(self._cached(image_id))).cases
+        (case,) = find_case(self.source(image_id)).cases
         return case_files(case)
 
     def _forget(self, image_id: str) -> None:
-        entry = self._datastore.objects.pop(image_id, None)
-        for tag, label in ({} if entry is None else entry.labels).items():
-            (Path(self._datastore.label_path(tag)) / f"{image_id}{label.ext}").unlink(missing_ok=True)
+        with self.changing() as record:
+            entry = record.objects.pop(image_id, None)
+            for tag, label in ({} if entry is None else entry.labels).items():
+                (Path(record.label_path(tag)) / f"{image_id}{label.ext}").unlink(missing_ok=True)

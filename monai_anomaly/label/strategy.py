@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from ..errors import CheckpointError
 from .models import ServedModel
+from .record import SharedRecord
 from .refusals import RequestError
-from .scoring import SCORES, unreviewed
+from .scoring import told_by, unreviewed
 
 __all__ = ["MostAnomalous"]
 
@@ -30,7 +30,7 @@ class MostAnomalous(Strategy):
         super().__init__("The most unusual study first, by the scores of the scoring methods")
         self.served = served
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+    def __call__(self, request: Mapping[str, Any], datastore: SharedRecord) -> dict[str, Any] | None:
         """Choose.
 
         Args:
@@ -45,17 +45,18 @@ class MostAnomalous(Strategy):
             RequestError: no such model is served.
         """
         name = request.get("model") or next(iter(self.served))
-        if name not in self.served:
-            raise RequestError(f"There is no model {name!r}; expected one of {', '.join(self.served)}.", 404)
+        if not isinstance(name, str) or name not in self.served:
+            raise RequestError(f"There is no model {str(name)[:100]!r}; expected one of {', '.join(self.served)}.", 404)
         try:
             model = self.served[name].digest()
         except CheckpointError:
             model = ""
-        told = {study: self._told(datastore, study, name, model) for study in unreviewed(datastore)}
+        known = {study: told_by(datastore.get_image_info(study), name) for study in unreviewed(datastore)}
+        told = {study: said if said.get("model") == model else {} for study, said in known.items()}
         if not told:
             return None
-        scored = [study for study, known in told.items() if known.get("score") is not None]
-        refused = [study for study, known in told.items() if "refused" in known]
+        scored = [study for study, said in told.items() if said.get("score") is not None]
+        refused = [study for study, said in told.items() if "refused" in said]
         first = min(told, key=lambda study: (study not in scored, study in refused, -(told[study].get("score") or 0.0), study))
         return {
             "id": first,
@@ -64,7 +65,3 @@ class MostAnomalous(Strategy):
             "scored_by": name,
             "worklist": {"scored": len(scored), "not_scored": len(told) - len(scored) - len(refused), "refused": len(refused)},
         }
-
-    def _told(self, datastore: Datastore, study: str, name: str, model: str) -> dict[str, Any]:
-        known = datastore.get_image_info(study).get(SCORES, {}).get(name, {})
-        return known if known.get("model") == model else {}

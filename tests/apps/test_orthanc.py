@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -166,6 +167,57 @@ def test_masks_and_maps_are_no_images_and_others_masks_are_no_labels(pacs, store
     remove_series(pacs, "1.2.3.4")
 
 
+def test_a_mask_that_was_drawn_without_a_model_says_so(pacs, new_store, tmp_path):
+    store = new_store()
+    folder = make_brain(tmp_path / "a")
+    uid = push(pacs, folder)
+    mask = mask_file(store, uid, tmp_path / "mask.nii.gz", (slice(0, 2), slice(1, 4), slice(0, 1)))
+    store.save_label(uid, str(tmp_path / "mask.nii.gz"), "final", {"label_info": [{"name": "anomaly", "idx": 1}]})
+    study = store.get_image_info(uid)["StudyInstanceUID"]
+    (seg,) = results_of(pacs, study, "SEG")
+    (segment,) = seg.SegmentSequence
+    assert segment.SegmentAlgorithmType == "MANUAL" and "SegmentationAlgorithmIdentificationSequence" not in segment
+    assert "drawn by a person" in seg.SeriesDescription and "teacher_sha256" not in seg.DerivationDescription
+    assert results_of(pacs, study, "OT") == []  # there is no map of it
+    for reader in (store, new_store("other")):
+        assert uid in reader.get_labeled_images() and reader.get_image_info(uid)["normal"] is False
+        assert np.array_equal(np.asarray(nib.load(reader.get_label_uri(uid, "final")).dataobj), mask)
+
+
+def test_an_accepted_mask_that_cannot_be_read_ends_no_list(pacs, store, new_store, detector, tmp_path, caplog):
+    uid = push(pacs, make_brain(tmp_path / "a"))
+    judge(store, detector, uid)
+    mask_file(store, uid, tmp_path / "mask.nii.gz")
+    store.save_label(uid, str(tmp_path / "mask.nii.gz"), "final", {})
+    (seg,) = results_of(pacs, store.get_image_info(uid)["StudyInstanceUID"], "SEG")
+    remove_series(pacs, seg.SeriesInstanceUID)
+    seg.PixelData = seg.PixelData[:2]
+    DICOMwebClient(pacs).store_instances([seg])
+    assert new_store("other").get_image_info(uid) == {"normal": False} and "does not count as normal" in caplog.text
+
+
+def test_what_is_scored_in_passing_is_the_first_to_make_room(pacs, new_store, detector, tmp_path):
+    uids = [push(pacs, make_brain(tmp_path / name)) for name in "abc"]
+    opened, scored, last = uids
+    store = new_store(cache_gb=1e-9)  # none fits
+    store.get_image_uri(opened)
+    version = store.version(scored)
+    with store.in_passing(scored) as folder:
+        assert detector.judge(folder).score is not None
+    assert {path.name for path in store.cache.root.glob("1.*")} == {
+        opened,
+        f"{opened}.nii.gz",
+        scored,
+    }  # and no volume, which viewers alone need
+    store.update_image_info(scored, {"anomaly": {}})
+    store.get_image_uri(last)
+    assert not Path(folder).exists() and store.version(scored) == version and store.get_image_info(scored)["anomaly"] == {}
+    assert Path(store.get_image_uri(opened)).exists() and Path(store.get_image_uri(last)).exists()  # asked for within a day
+    with store.in_passing(opened):
+        pass
+    assert time.time() - Path(store.source(opened)).stat().st_mtime < 60
+
+
 def test_what_a_model_saves_by_itself_is_not_accepted(pacs, store, detector, tmp_path):
     uid = push(pacs, make_brain(tmp_path / "a"))
     judge(store, detector, uid)
@@ -190,6 +242,24 @@ def test_the_map_of_the_model_that_answered_last_goes_with_the_mask(pacs, store,
     (shown,) = results_of(pacs, store.get_image_info(uid)["StudyInstanceUID"], "OT")
     values = np.sort(np.frombuffer(shown.FloatPixelData, "<f4"))
     assert np.array_equal(values, np.sort(other.map.source, axis=None)) and other.model.sha256 in shown.DerivationDescription
+
+
+def test_a_client_cannot_put_another_map_or_model_in_its_place(pacs, store, detector, tmp_path):
+    uid = push(pacs, make_brain(tmp_path / "a"))
+    judge(store, detector, uid)
+    known, content = store.get_label_info(uid, "heatmap"), Path(store.get_label_uri(uid, "heatmap")).read_bytes()
+    mask_file(store, uid, tmp_path / "mask.nii.gz", (slice(0, 2),) * 3)
+    with pytest.raises(RequestError, match="the server's own"):
+        store.save_label(uid, str(tmp_path / "mask.nii.gz"), "heatmap", {"algorithm": {"name": "Other"}})
+    store.save_label(
+        uid, str(tmp_path / "mask.nii.gz"), "heatmap", {"model": "skipts_map"}
+    )  # a client who has the model's map saved by that name
+    for info in ({"algorithm": {}}, {"window": [0, 9]}, {"made": "1.2", "note": ""}):
+        with pytest.raises(RequestError, match="the server's own"):
+            store.update_label_info(uid, "heatmap", info)
+    store.update_label_info(uid, "heatmap", {"note": "seen"})
+    assert store.get_label_info(uid, "heatmap") == {**known, "note": "seen"}
+    assert Path(store.get_label_uri(uid, "heatmap")).read_bytes() == content
 
 
 def test_filters_name_modalities(pacs, new_store, tmp_path):
@@ -239,8 +309,8 @@ def test_what_cannot_be_saved_is_refused_and_nothing_is_stored(pacs, store, dete
     folder = make_series(tmp_path / "a", n=5, shape=(12, 9))
     uid = push(pacs, folder)
     mask_file(store, uid, tmp_path / "mask.nii.gz", (slice(0, 2),) * 3)
-    with pytest.raises(RequestError, match="No model has judged series"):
-        store.save_label(uid, str(tmp_path / "mask.nii.gz"), "final", {})
+    with pytest.raises(RequestError, match=r"The verdict on series .* is gone"):  # a model's own mask, without its map
+        store.save_label(uid, str(tmp_path / "mask.nii.gz"), "final", {"model": "skipts"})
     judge(store, detector, uid)
     image = nib.load(store.get_image_uri(uid))
     shifted = image.affine.copy()

@@ -110,6 +110,17 @@ def test_an_upload_needs_no_data_store_and_nothing_of_it_stays(server, place):
     assert Path(tempfile.gettempdir()).stat().st_mode & 0o077 == 0
 
 
+def test_a_session_can_be_judged_and_nobody_else_can_read_it(server, place):
+    from monailabel.interfaces.utils.app import app_instance
+
+    with client(place / "app", place / "studies with sessions") as other:
+        content = (place / "the studies" / "d1.nii.gz").read_bytes()
+        session = other.put("/session/", files={"files": ("d1.nii.gz", content)}).json()["session_id"]
+        told = other.post(f"/infer/skipts?session_id={session}&output=json").json()
+        assert Path(app_instance().sessions().store_path).stat().st_mode & 0o077 == 0
+    assert told["anomaly_score"] == infer(server, "d1")[0]["anomaly_score"]
+
+
 def test_another_false_alarm_rate(server):
     usual, generous = infer(server, "d1")[0], infer(server, "d1", false_alarm_rate=0.4)[0]
     assert (
@@ -118,7 +129,10 @@ def test_another_false_alarm_rate(server):
         and generous["threshold"] < usual["threshold"]
     )
     assert "rate of 0.01" in refusal(server.post("/infer/skipts?image=d1", data={"params": '{"false_alarm_rate": 0.01}'}), 422)
-    assert "expected a number" in refusal(server.post("/infer/skipts?image=d1", data={"params": '{"false_alarm_rate": "low"}'}), 422)
+    for rate in ('"low"', "NaN", "Infinity", "true", "[0.1]"):
+        assert "expected a number" in refusal(
+            server.post("/infer/skipts?image=d1", data={"params": f'{{"false_alarm_rate": {rate}}}'}), 422
+        )
 
 
 @pytest.mark.parametrize("params", [{"result_dtype": "uint8"}, {"result_dtype": "int16", "result_extension": ".nrrd"}])

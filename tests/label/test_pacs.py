@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
-from support.label import make_app
+from support.label import client, make_app
 
 from monai_anomaly.bundle import root
+from monai_anomaly.errors import OptionError
 from monai_anomaly.label.cache import SeriesCache
 from monai_anomaly.label.dicomweb import PacsDatastore
 from monai_anomaly.label.models import ServedModel
@@ -171,6 +173,77 @@ def test_half_a_series_is_not_kept(tmp_path):
         with pytest.raises(RequestError, match=r"lists 2 instances .* gave 0 of them|cannot be read"):
             cache.update(Dataset.from_json(SERIES))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".dcm", ".part", ".gz")]
+
+
+def make_cache(folder, *, limit_gb):
+    """Four series of 1 MB, last asked for 5, 4, 3 days and 1 hour ago."""
+    cache = SeriesCache(folder, Pacs(DICOMwebClient("http://127.0.0.1:9/dicom-web")), limit_gb)
+    for number, age_h in enumerate((5 * 24, 4 * 24, 3 * 24, 1), start=1):
+        series = folder / f"1.2.{number}"
+        series.mkdir()
+        (series / "1.dcm").write_bytes(bytes(400_000))
+        (folder / f"1.2.{number}.nii.gz").write_bytes(bytes(600_000))
+        then = time.time() - age_h * 3600
+        os.utime(series, (then, then))
+    (folder / "labels").mkdir()
+    (folder / "labels" / "1.2.1.nii.gz").write_bytes(bytes(10_000_000))
+    return cache
+
+
+def kept(folder):
+    return {path.name for path in folder.glob("1.*")}
+
+
+def test_series_that_nobody_asks_for_make_room(tmp_path, caplog):
+    cache = make_cache(tmp_path / "a", limit_gb=0.0025)
+    cache._make_room()
+    assert kept(tmp_path / "a") == {"1.2.3", "1.2.3.nii.gz", "1.2.4", "1.2.4.nii.gz"}
+    assert (tmp_path / "a" / "labels" / "1.2.1.nii.gz").exists() and "more than its limit" not in caplog.text
+    full = make_cache(tmp_path / "b", limit_gb=0.004)
+    full._make_room()
+    assert len(kept(tmp_path / "b")) == 8
+
+
+def test_nothing_of_the_last_day_goes_and_that_is_said(tmp_path, caplog):
+    make_cache(tmp_path / "a", limit_gb=1e-6)._make_room()
+    assert kept(tmp_path / "a") == {"1.2.4", "1.2.4.nii.gz"} and "raise it with --conf cache_gb" in caplog.text
+
+
+def test_a_series_that_another_process_holds_stays(tmp_path):
+    cache = make_cache(tmp_path / "a", limit_gb=0.0025)
+    with cache._alone("1.2.1"):
+        cache._make_room()
+    assert kept(tmp_path / "a") == {f"1.2.{k}{end}" for k in (1, 4) for end in ("", ".nii.gz")}
+
+
+def test_a_use_that_does_not_count(tmp_path):
+    cache = make_cache(tmp_path / "a", limit_gb=1)
+    before, folder = cache.last_use("1.2.1"), tmp_path / "a" / "1.2.1"
+    os.utime(folder)
+    cache.set_back("1.2.1", cache.last_use("1.2.1"), before)
+    assert cache.last_use("1.2.1") == before and cache.last_use("1.2.9") == 0
+    os.utime(folder)
+    now = cache.last_use("1.2.1")
+    os.utime(folder, ns=(now + 1, now + 1))  # somebody asked for it meanwhile
+    cache.set_back("1.2.1", now, before)
+    assert cache.last_use("1.2.1") == now + 1
+
+
+@pytest.mark.parametrize("given", ["a lot", "0", "-1", "nan", "inf"])
+def test_a_limit_that_is_none(tmp_path, given):
+    app = make_app(tmp_path / "app", "skipts")
+    with pytest.raises(OptionError, match="cache_gb is"), client(app, "http://127.0.0.1:9/dicom-web", cache_gb=given):
+        pass
+
+
+def test_scores_outlive_a_pacs_that_is_down(tmp_path):
+    with answering(lambda handler: send(handler, 200, json.dumps([SERIES]).encode())) as port:
+        store = PacsDatastore(DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web"), cache_path=str(tmp_path), listing_seconds=60)
+        store.update_image_info("1.2.3", {"anomaly": {"skipts": {"score": 1.0}}})
+        assert store.get_unlabeled_images() == ["1.2.3"]
+    served = ServedModel(root("skipts"), make_app(tmp_path / "app", "skipts"))
+    assert AnomalyScoring(served)({}, store) == {"scored": 0, "scored_before": 0, "refused": 1}
+    assert store.get_image_info("1.2.3")["anomaly"] == {"skipts": {"score": 1.0}}
 
 
 def test_several_modalities_are_asked_for_one_by_one():

@@ -17,6 +17,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from monai_anomaly.errors import DataError
 from monai_anomaly.label.record import SharedRecord
 
 N = 30
@@ -86,8 +87,8 @@ def test_threads_lose_nothing_and_readers_see_whole_files(studies):
 def test_a_writer_that_fails_leaves_the_old_record(studies, monkeypatch):
     store = SharedRecord(str(studies))
     before = written(studies)
-    with pytest.raises(ZeroDivisionError), store.changing():
-        store._datastore.objects["a"].image.info["half"] = True
+    with pytest.raises(ZeroDivisionError), store.changing() as record:
+        record.objects["a"].image.info["half"] = True
         raise ZeroDivisionError
     assert written(studies) == before and "half" not in store.get_image_info("a")
 
@@ -99,3 +100,21 @@ def test_unknown_names(studies):
     with pytest.raises(LabelNotFoundException):
         store.update_label_info("a", "final", {})
     assert store.get_labels_by_image_id("c") == {} and store.get_image_info("c") == {}
+
+
+def test_a_record_that_cannot_be_read_is_said(studies):
+    store = SharedRecord(str(studies))
+    (studies / "datastore_v2.json").write_text("{")
+    with pytest.raises(DataError, match=r"datastore_v2.json cannot be read .* expected MONAI Label's record"):
+        store.list_images()
+
+
+def test_a_label_of_another_kind_takes_the_place_of_the_old_one(studies, tmp_path_factory):
+    store, file = SharedRecord(str(studies)), tmp_path_factory.mktemp("sent") / "x"
+    file.write_bytes(b"mask")
+    for suffix in (".nii.gz", ".nrrd"):
+        store.keep_label("a", "final", file, suffix, {"by": "a person"})
+    assert [path.name for path in (studies / "labels" / "final").iterdir()] == ["a.nrrd"]
+    assert store.get_label_uri("a", "final").endswith("a.nrrd") and store.get_label_info("a", "final")["by"] == "a person"
+    with pytest.raises(ImageNotFoundException):
+        store.keep_label("c", "final", file, ".nrrd", {})

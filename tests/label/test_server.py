@@ -21,10 +21,12 @@ pytestmark = pytest.mark.slow
 SMALL = {"backbone": "resnet18", "teacher_weights": "random", "image_size": 64, "epochs": 3, "batch_size": 8}
 
 
-def wait(url: str, task: str, seconds: float = 300) -> list[dict]:
-    """What the status of a background job said while it ran, and at last."""
+def wait(url: str, task: str, shown: list[dict] | None = None, seconds: float = 300) -> list[dict]:
+    """What the status of a background job said while it ran, and at last; and what viewers were shown of the training."""
     end, told = time.monotonic() + seconds, []
     while time.monotonic() < end:
+        if shown is not None:
+            shown.append(requests.get(f"{url}/info/", timeout=60).json()["train_stats"]["skipts"])
         response = requests.get(f"{url}/{task}/", timeout=60)
         told.append(response.json())
         if told[-1].get("status") not in ("SUBMITTED", "RUNNING"):
@@ -56,13 +58,16 @@ def test_train_score_and_infer_over_http(tmp_path):
             response = requests.put(f"{url}/datastore/image/info?image={folder.name}", data={"info": '{"normal": true}'}, timeout=60)
             assert response.ok, response.text
         requests.post(f"{url}/train/skipts", json=SMALL, timeout=60)
-        told = wait(url, "train")
+        shown: list[dict] = []
+        told = wait(url, "train", shown)
         assert told[-1]["status"] == "DONE", told[-1]
         lines = [line for one in told for line in one.get("details") or []]
         assert any("training" in line and "%" in line for line in lines), lines  # the progress bar
         assert any("is trained" in line for line in lines)
         stats = requests.get(f"{url}/info/", timeout=60).json()["train_stats"]["skipts"]
-        assert (stats["status"], stats["epochs"], stats["patients"]) == ("completed", 3, 8)
+        assert (stats["status"], stats["epoch"], stats["total_epochs"], stats["patients"]) == ("completed", 3, 3, 8) and stats["total_time"]
+        done = [one["epoch"] for one in shown if one.get("status") == "training" and one.get("total_epochs") == 3]
+        assert {1, 2} & {*done} and done == sorted(done), shown
 
         judged = requests.post(f"{url}/infer/skipts?image={abnormal}&output=json", timeout=120).json()
         assert judged["anomaly_score"] > 0 and judged["model"]["epochs"] == 3 and judged["false_alarm_rate"] == pytest.approx(1 / 3)

@@ -42,7 +42,8 @@ def test_files_and_folders_of_a_series_are_studies(folder):
     assert store.get_image_uri("d0") == str(folder / "d0.nii.gz") and store.get_image_uri("single") == str(folder / "single.dcm")
 
 
-def test_what_comes_and_goes_is_seen_at_once(folder):
+def test_what_comes_and_goes_is_seen(folder, monkeypatch):
+    monkeypatch.setattr("monai_anomaly.label.studies.LOOK_S", 0.0)
     store = StudyFolder(folder)
     (folder / "late").mkdir()
     assert "late" not in store.list_images()
@@ -121,6 +122,35 @@ def test_an_upload_becomes_a_study(folder, tmp_path):
         image = {"file": ("scan.png", (folder / "a0.png").read_bytes())}
         assert server.put("/datastore/image", params={"image": "new"}, files=image).json() == {"image": "new"}
         assert "new" in server.get("/datastore/?output=all").json()["objects"] and (folder / "new.png").is_file()
+
+
+def test_an_upload_takes_the_place_of_another_image_and_of_nothing_else(folder, tmp_path):
+    mask = {"label": ("x.nii.gz", (folder / "d0.nii.gz").read_bytes())}
+    with client(make_app(tmp_path / "app"), folder) as server:
+        assert server.put("/datastore/label", params={"image": "a0", "tag": "final"}, files=mask).status_code == 200
+        record = (folder / "datastore_v2.json").read_bytes()
+        for name, file in (("datastore_v2", "x.json"), ("sitecustomize", "x.py"), ("x", "x")):
+            response = server.put("/datastore/image", params={"image": name}, files={"file": (file, b"{}")})
+            assert "none that is known here" in refusal(response, 422)
+        image = {"file": ("x.nii.gz", (folder / "d0.nii.gz").read_bytes())}
+        assert "There is a folder called 'ct0'" in refusal(server.put("/datastore/image", params={"image": "ct0"}, files=image), 409)
+        assert (folder / "datastore_v2.json").read_bytes() == record
+        assert server.put("/datastore/image", params={"image": "a0"}, files=image).json() == {"image": "a0"}
+        assert not (folder / "a0.png").exists() and not (folder / "labels" / "final" / "a0.nii.gz").exists()
+        known = server.get("/datastore/?output=all").json()["objects"]["a0"]
+        assert known["labels"] == {} and "normal" not in known["image"]["info"]
+
+
+def test_thousands_of_studies_are_not_looked_through_for_each_of_them(tmp_path, monkeypatch):
+    from monai_anomaly.label import studies
+
+    for k in range(50):
+        (tmp_path / f"{k}.png").write_bytes(b"")
+    looks, content = [], studies._content
+    monkeypatch.setattr(studies, "_content", lambda folder: looks.append(folder) or content(folder))
+    store = StudyFolder(tmp_path)
+    assert len([store.get_image_info(study) for study in store.list_images()]) == 50
+    assert len(looks) <= 6  # the folder and those of its labels, once or twice
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +18,12 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 from support.bulk import save_model
 from support.label import client, infer, make_app, refusal
 
+from monai_anomaly.bundle import root
 from monai_anomaly.data import builtin_study, find_cases
+from monai_anomaly.label.models import ServedModel
+from monai_anomaly.label.refusals import RequestError
+from monai_anomaly.label.strategy import MostAnomalous
+from monai_anomaly.label.train import TrainOnNormals
 from monai_anomaly.training import load_detector
 
 SMALL = {"backbone": "resnet18", "teacher_weights": "random", "image_size": 64, "epochs": 1, "batch_size": 8}
@@ -67,7 +74,7 @@ def test_training_on_the_builtin_study_answers_the_next_request(place):
         for study in normal:
             mark(server, study)
         stats = server.post("/train/skipts?run_sync=true", json=SMALL).json()
-        assert (stats["status"], stats["epochs"], stats["patients"], stats["held_out_patients"]) == ("completed", 1, 10, 2)
+        assert (stats["status"], stats["epoch"], stats["patients"], stats["held_out_patients"]) == ("completed", 1, 10, 2)
         assert server.get("/info/").json()["train_stats"]["skipts"] == stats
         told, _ = infer(server, abnormal[0], "skipts_map")
         model = place / "app" / "model" / "skipts" / "model.pt"
@@ -80,7 +87,7 @@ def test_training_on_the_builtin_study_answers_the_next_request(place):
 
         again = server.post("/train/skipts?run_sync=true", json={**SMALL, "epochs": 2}).json()  # goes on
         record = json.loads((run / "run.json").read_text())
-        assert again["epochs"] == 2 and [one["after_epoch"] for one in record["resumed"]] == [1]
+        assert again["epoch"] == again["total_epochs"] == 2 and [one["after_epoch"] for one in record["resumed"]] == [1]
         second, _ = infer(server, abnormal[0], "skipts_map")
         assert second["anomaly_score"] != told["anomaly_score"] and second["model"]["epochs"] == 2
 
@@ -128,7 +135,6 @@ def test_too_few_normals_are_refused(place):
         assert (
             server.get("/info/").json()["train_stats"] == {"skipts": {}} and not (place / "app" / "model" / "skipts" / "model.pt").exists()
         )
-        assert server.post("/train/unet?run_sync=true", json={}).status_code >= 400
 
 
 def test_files_of_one_patient_count_once(place):
@@ -158,6 +164,97 @@ def test_a_client_cannot_have_expressions_run(place, value):
     (place / "studies").mkdir()
     with client(place / "app", place / "studies") as server:
         assert "expressions are not taken" in refusal(server.post("/train/skipts?run_sync=true", json={"epochs": value}), 422)
+
+
+@pytest.mark.parametrize("weights", ["/etc/hostname", "teacher.pth", "../x", "~/x.pt", "C:\\x.pt", "teacher", None, 7, ["IMAGENET1K_V1"]])
+def test_a_client_cannot_name_files_of_the_server(place, weights):
+    (place / "studies").mkdir()
+    with client(place / "app", place / "studies", teacher_weights="/models/teacher.pth") as server:
+        told = refusal(server.post("/train/skipts?run_sync=true", json={"teacher_weights": weights}), 422)
+        assert "teacher_weights is" in told and "--conf teacher_weights FILE" in told
+
+
+def test_the_operators_weights_are_those_of_the_teacher(place, monkeypatch):
+    given = []
+    monkeypatch.setattr(TrainOnNormals, "_normals", lambda self, store: [])
+    monkeypatch.setattr(TrainOnNormals, "_check", lambda self, cases: None)
+    monkeypatch.setattr(TrainOnNormals, "_publish", lambda self, folder: None)
+    monkeypatch.setattr(TrainOnNormals, "_train", lambda self, datalist, folder, flags: given.append(flags))
+    (place / "studies").mkdir()
+    with client(place / "app", place / "studies", teacher_weights="/models/teacher.pth") as server:
+        for body in (
+            {"epochs": 1},
+            {"teacher_weights": "random"},
+            {"cache_dir": "/", "output_dir": "/", "bundle_root": "/", "dataset_dir": "/"},
+        ):
+            assert server.post("/train/skipts?run_sync=true", json=body).status_code == 200
+    operator = "/models/teacher.pth"
+    assert given == [{"teacher_weights": operator, "epochs": 1}, {"teacher_weights": "random"}, {"teacher_weights": operator}]
+
+
+def test_two_trainings_of_a_model_at_once_are_refused(place, monkeypatch):
+    monkeypatch.setattr("monai_anomaly.label.train.PATIENCE_S", 0.1)
+    (place / "studies").mkdir()
+    folder = place / "app" / "model" / "skipts"
+    folder.mkdir(parents=True)
+    code = "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    with client(place / "app", place / "studies", "skipts,drd") as server:
+        with subprocess.Popen(
+            [sys.executable, "-c", code, folder / ".training"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.stdout.readline() == "held\n"
+            (folder / "progress.json").write_text('{"epoch": 3, "total_epochs": 20}')
+            assert "being trained already" in refusal(server.post("/train/skipts?run_sync=true", json=SMALL), 409)
+            assert "0 studies are marked" in refusal(server.post("/train/drd?run_sync=true", json=SMALL), 422)  # another model
+            assert server.get("/info/").json()["train_stats"]["skipts"] == {"status": "training", "epoch": 3, "total_epochs": 20}
+            other.kill()
+        assert server.get("/info/").json()["train_stats"]["skipts"] == {}  # what a killed one left
+        assert "0 studies are marked" in refusal(server.post("/train/skipts?run_sync=true", json=SMALL), 422)
+    assert not (folder / "progress.json").exists() and not (folder / "runs").exists()
+
+
+def test_what_depends_on_the_data_is_not_offered_for_editing():
+    assert set(TrainOnNormals(ServedModel(root("scrd4ad"), "app")).config()) == {"image_size", "ct_window", "batch_size"}
+    assert set(TrainOnNormals(ServedModel(root("skipts"), "app")).config()) == {"epochs", "image_size", "ct_window", "batch_size"}
+
+
+def test_a_job_in_the_background_gets_no_path_of_python_from_a_client(place, monkeypatch):
+    from monailabel.utils.async_tasks import task
+
+    jobs = []
+    monkeypatch.setattr(task, "run_background_task", lambda request, method: jobs.append(request) or {})
+    (place / "studies").mkdir()
+    with client(place / "app", place / "studies") as server:
+        for path in ("/train/skipts", "/scoring/skipts", "/batch/infer/skipts"):
+            for body in ({"bundle_path": "/tmp"}, {"bundle_path": "/tmp", "model": ["x"]}):
+                assert server.post(path, json=body).status_code == 200
+    assert [Path(job["bundle_path"]) for job in jobs] == [place / "app" / "bundles" / "skipts"] * 6
+
+
+@pytest.mark.parametrize(("path", "what"), [("train", "model"), ("scoring", "scoring method"), ("activelearning", "strategy")])
+@pytest.mark.parametrize("name", ["unet", "..", ["skipts"], {"a": 1}])
+def test_names_of_nothing(place, path, what, name):
+    (place / "studies").mkdir()
+    with client(place / "app", place / "studies") as server:
+        body = {{"train": "model", "scoring": "method", "activelearning": "strategy"}[path]: name}
+        told = refusal(server.post(f"/{path}/skipts?run_sync=true", json=body), 404)
+        assert f"There is no {what} " in told and "expected one of" in told
+    with pytest.raises(RequestError, match="no model"):
+        MostAnomalous({})({"model": name}, None)
+
+
+@pytest.mark.parametrize("said", ["high", 7, {"skipts": "high"}, {"skipts": {"score": "high"}}, {"skipts": {"score": [1]}}])
+def test_what_a_client_writes_in_the_place_of_a_score_is_none(place, said):
+    study_folder(place / "studies", 1, 0)
+    (study,) = (path.name for path in (place / "studies").iterdir())
+    save_model(place / "app" / "model" / "skipts" / "model.pt")
+    with client(place / "app", place / "studies") as server:
+        written = server.put("/datastore/image/info", params={"image": study}, data={"info": json.dumps({"anomaly": said})})
+        assert written.status_code == 200
+        first = server.post("/activelearning/most_anomalous", json={}).json()
+        assert (first["id"], first["anomaly_score"], first["worklist"]["not_scored"]) == (study, None, 1)
+        assert server.post("/scoring/skipts?run_sync=true").json()["scored"] == 1
+        assert server.post("/activelearning/most_anomalous", json={}).json()["anomaly_score"] > 0
 
 
 def test_what_is_no_flag_is_said(place, caplog):
@@ -221,7 +318,8 @@ def test_worklist(place):
         assert "no model 'unet'" in refusal(server.post("/activelearning/most_anomalous", json={"model": "unet"}), 404)
 
 
-def test_scores_are_made_again_when_the_model_or_the_study_changes(place):
+def test_scores_are_made_again_when_the_model_or_the_study_changes(place, monkeypatch):
+    monkeypatch.setattr("monai_anomaly.label.studies.LOOK_S", 0.0)
     study_folder(place / "studies", 2, 0)
     first, second = sorted(path.name for path in (place / "studies").iterdir())
     model = save_model(place / "app" / "model" / "skipts" / "model.pt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -58,9 +59,10 @@ def client_of_app(app_dir: Path, studies: Path | str, **conf: str) -> Iterator[A
     from monailabel.config import settings
     from monailabel.interfaces.utils.app import apps
 
+    sessions = tempfile.mkdtemp()
     changed = {
         "MONAI_LABEL_APP_DIR": str(app_dir), "MONAI_LABEL_STUDIES": str(studies), "MONAI_LABEL_APP_CONF": conf,
-        "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": False, "MONAI_LABEL_SESSION_PATH": f"{sessions}/sessions",
     }  # fmt: skip
     before = {name: getattr(settings, name) for name in changed}
     for name, value in changed.items():
@@ -72,6 +74,7 @@ def client_of_app(app_dir: Path, studies: Path | str, **conf: str) -> Iterator[A
         with TestClient(app, raise_server_exceptions=False) as found:
             yield found
     finally:  # for a client around this one
+        shutil.rmtree(sessions)
         apps.pop(f"{app_dir}{studies}", None)
         for name, value in before.items():
             setattr(settings, name, value)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_S = 180
+from .orthanc import app_module
+
+programs = app_module("programs")
 ANY_TORCHVISION = "import monai_anomaly._torchvision, runpy; runpy.run_module('monailabel.main', run_name='__main__')"
 
 ONLY_THIS_MACHINE = '''
@@ -88,48 +84,34 @@ def serve(
         The server.
 
     Raises:
-        RuntimeError: it ended, or did not answer in time; with the end of what it printed.
+        SystemExit: it ended, or did not answer in time; with the end of what it printed.
     """
     (scratch / "first").mkdir(parents=True)
     (scratch / "home").mkdir()
     (scratch / "temporary").mkdir()
     (scratch / "first" / "sitecustomize.py").write_text(ONLY_THIS_MACHINE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Server(f"http://127.0.0.1:{port}", 0, scratch / "server.log", scratch / "attempts")
+    port = programs.free_port()
+    url, log, attempts = f"http://127.0.0.1:{port}", scratch / "server.log", scratch / "attempts"
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]), "HOME": str(scratch / "home"), "PYTHONPATH": str(scratch / "first"),
-        "ATTEMPTS": str(server.attempts), "OMP_NUM_THREADS": "1",
+        "ATTEMPTS": str(attempts), "OMP_NUM_THREADS": "1",
         "TMPDIR": str(scratch / "temporary"), **(settings or {}),
     }  # fmt: skip
     start = ["-c", ANY_TORCHVISION] if any_torchvision else ["-m", "monailabel.main"]
-    where = ["--app", app, "--studies", studies, "--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, *start, "start_server", *where]
+    command = [
+        sys.executable,
+        *start,
+        "start_server",
+        "--app",
+        str(app),
+        "--studies",
+        str(studies),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     for name, value in (conf or {}).items():
         command += ["--conf", name, value]
-    with server.log.open("wb") as log:
-        process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        _wait(server, process)
-        yield Server(server.url, process.pid, server.log, server.attempts)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{server.url}/info/", timeout=60):
-                return
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"the app could not be loaded ({error}):\n{server.log.read_text(errors='replace')[-4000:]}") from error
-        except urllib.error.URLError:
-            time.sleep(0.3)
-    raise RuntimeError(f"the server did not answer:\n{server.log.read_text(errors='replace')[-4000:]}")
+    with programs.running(command, log, f"{url}/info/", environment) as process:
+        yield Server(url, process.pid, log, attempts)

@@ -11,26 +11,44 @@ from typing import Any, TypeVar
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from ... import __version__
 from ...data.formats import reason
 from ...errors import DataError
 from ...files import write_whole
 from .algorithm import NOTICE, Algorithm
 from .source import PATIENT_AND_STUDY, SourceSeries
 
-__all__ = ["completed", "equipment", "write_dicom"]
+__all__ = ["completed", "equipment", "sentence", "write_dicom"]
 
 Result = TypeVar("Result", bound=Dataset)
 
 PIXELS = ("PixelData", "FloatPixelData")
 
 
-def equipment(algorithm: Algorithm) -> dict[str, Any]:
+def sentence(what: str, algorithm: Algorithm | None) -> str:
+    """What an object is, who says so, and what it is not for, in ASCII; see :meth:`Algorithm.sentence`.
+
+    Example:
+        >>> sentence("Anomaly mask, drawn by a person", None)
+        'NOT FOR DIAGNOSTIC USE. Anomaly mask, drawn by a person, written by monai_anomaly ...'
+    """
+    return f"{NOTICE}. {what}, written by monai_anomaly {__version__}." if algorithm is None else algorithm.sentence(what)
+
+
+def equipment(algorithm: Algorithm | None) -> dict[str, Any]:
     """The software as the device that made the object, by highdicom's arguments.
 
     Example:
         >>> equipment(Algorithm("SkipTS", "5c" * 32))["manufacturer_model_name"]
         'SkipTS'
     """
+    if algorithm is None:  # the two are required, and there is but the package
+        return {
+            "manufacturer": "monai_anomaly",
+            "manufacturer_model_name": "monai_anomaly",
+            "software_versions": __version__,
+            "device_serial_number": __version__,
+        }
     return {
         "manufacturer": "monai_anomaly",
         "manufacturer_model_name": algorithm.name,
@@ -40,7 +58,7 @@ def equipment(algorithm: Algorithm) -> dict[str, Any]:
     }
 
 
-def completed(result: Result, source: SourceSeries, algorithm: Algorithm, what: str) -> Result:
+def completed(result: Result, source: SourceSeries, algorithm: Algorithm | None, what: str) -> Result:
     """Give a new object its patient, study, marks and identifiers.
 
     The identifiers follow from images, detector and pixels: the same result made twice is the same instance, which a PACS keeps once; only the times of
@@ -49,9 +67,10 @@ def completed(result: Result, source: SourceSeries, algorithm: Algorithm, what: 
     Args:
         result: as highdicom made it from the bare images; changed in place.
         source: the series.
-        algorithm: who says so.
+        algorithm: who says so; ``None`` for a person alone.
         what: what the object is.
     """
+    told = sentence(what, algorithm)
     for keyword in PATIENT_AND_STUDY:
         try:
             if keyword in source.first:
@@ -60,10 +79,10 @@ def completed(result: Result, source: SourceSeries, algorithm: Algorithm, what: 
             raise DataError(
                 f"{keyword} of the source cannot be taken over ({type(error).__name__}); expected what DICOM asks for: export the series again."
             ) from error
-    result.DerivationDescription = algorithm.sentence(what)
+    result.DerivationDescription = told
     result.ImageComments = NOTICE
 
-    words = [result.SOPClassUID, *(str(image.SOPInstanceUID) for image in source.images), algorithm.sentence(what)]
+    words = [result.SOPClassUID, *(str(image.SOPInstanceUID) for image in source.images), told]
     words += [_place(frame) for frame in result.PerFrameFunctionalGroupsSequence]
     words += [hashlib.sha256(result[keyword].value).hexdigest() for keyword in PIXELS if keyword in result]
     result.SeriesInstanceUID, result.SOPInstanceUID, dimensions = (

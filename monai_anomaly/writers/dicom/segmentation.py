@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from ...data.formats import reason
 from ...errors import DataError
 from .algorithm import NOTICE, Algorithm
-from .file import completed, equipment
+from .file import completed, equipment, sentence
 from .source import source_series
 
 __all__ = ["segmentation"]
@@ -24,7 +24,7 @@ _COLOUR = (0, 255, 200)
 
 
 def segmentation(
-    sources: Sequence[Dataset], mask: ArrayLike, *, algorithm: Algorithm, edited: bool = False, series_number: int = SERIES_NUMBER
+    sources: Sequence[Dataset], mask: ArrayLike, *, algorithm: Algorithm | None, edited: bool = False, series_number: int = SERIES_NUMBER
 ) -> hd.seg.Segmentation:
     """Make a DICOM Segmentation, binary, with one segment "Anomaly", from the mask of a series.
 
@@ -35,8 +35,8 @@ def segmentation(
     Args:
         sources: the slices of one stack in any order, or one enhanced multi-frame file, or one picture; see :func:`read_sources`.
         mask: ``(rows, columns, slices)`` of the source, slices in the order of their positions, as the reader has them; non-zero inside.
-        algorithm: the detector that drew it.
-        edited: whether a person changed or confirmed it: the segment's algorithm type is then SEMIAUTOMATIC.
+        algorithm: the detector that drew it; ``None`` if a person did, without one: the segment's algorithm type is then MANUAL.
+        edited: whether a person changed or confirmed what the detector drew: SEMIAUTOMATIC instead of AUTOMATIC.
         series_number: number of the new series in the study.
 
     Returns:
@@ -53,14 +53,22 @@ def segmentation(
     source = source_series(sources)
     planes = source.planes(np.asarray(mask).astype(bool, copy=False))
     abnormal = codes.SCT.MorphologicallyAbnormalStructure
-    what = "Anomaly mask" + (", edited or confirmed by a person" if edited else "")
+    drawn_by = hd.seg.SegmentAlgorithmTypeValues
+    if algorithm is None:
+        what, kind, name = "Anomaly mask, drawn by a person", drawn_by.MANUAL, "drawn by a person"
+    elif edited:
+        what, kind, name = "Anomaly mask, edited or confirmed by a person", drawn_by.SEMIAUTOMATIC, algorithm.name
+    else:
+        what, kind, name = "Anomaly mask", drawn_by.AUTOMATIC, algorithm.name
     description = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="Anomaly",
         segmented_property_category=abnormal,
         segmented_property_type=abnormal,  # the most that an unusual region is known to be; a lesion would be a finding
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
+        algorithm_type=kind,
+        algorithm_identification=None
+        if algorithm is None
+        else hd.AlgorithmIdentificationSequence(
             name=algorithm.name,
             family=codes.cid7162.ArtificialIntelligence,
             version=algorithm.version,
@@ -69,7 +77,7 @@ def segmentation(
         ),
         display_color=hd.color.CIELabColor.from_rgb(*_COLOUR),
     )
-    description.SegmentDescription = algorithm.sentence(what)
+    description.SegmentDescription = sentence(what, algorithm)
     try:
         result = hd.seg.Segmentation(
             source_images=source.images,
@@ -83,7 +91,7 @@ def segmentation(
             omit_empty_frames=bool(planes.any()),
             content_label="ANOMALY",
             content_description=f"Anomaly mask, {NOTICE}",
-            series_description=f"Anomaly mask ({algorithm.name}), {NOTICE}",
+            series_description=f"Anomaly mask ({name}), {NOTICE}",
             **equipment(algorithm),
         )
     except (AttributeError, KeyError, ValueError) as error:

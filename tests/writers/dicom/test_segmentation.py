@@ -90,6 +90,23 @@ def test_a_mask_that_a_person_edited_is_not_automatic(algorithm, tmp_path):
     assert not dciodvfy(write_dicom(tmp_path / "seg.dcm", result))[0]
 
 
+def test_a_mask_that_a_person_drew_is_manual_and_names_no_algorithm(series, tmp_path):
+    array, _ = read(series)
+    path = write_dicom(tmp_path / "seg.dcm", segmentation(read_sources(series), array > np.median(array), algorithm=None))
+    errors, warnings = dciodvfy(path)
+    assert not errors
+    assert all(any(known in warning for known in EXPECTED_WARNINGS) for warning in warnings), warnings
+    result = dcmread(path)
+    (segment,) = result.SegmentSequence
+    assert segment.SegmentAlgorithmType == "MANUAL"
+    assert "SegmentAlgorithmName" not in segment and "SegmentationAlgorithmIdentificationSequence" not in segment
+    for text in (result.SeriesDescription, result.DerivationDescription, segment.SegmentDescription):
+        assert "drawn by a person" in text and "NOT FOR DIAGNOSTIC USE" in text and "sha256" not in text
+    source = slices_of_source(series)
+    for place, frame in frames_of_result(path).items():
+        np.testing.assert_array_equal(frame.plane, source[place].plane > np.median(array))
+
+
 def test_the_same_result_is_the_same_instance(algorithm, tmp_path):
     """Sent twice, a PACS has it once; anything else is another instance in another series."""
     files = [str(file) for file in sorted(make_series(tmp_path / "series").iterdir())]

@@ -1,23 +1,27 @@
-"""Which results of ours a PACS holds, without asking for the same thing twice."""
+"""Which accepted masks a PACS holds, without asking for the same thing twice."""
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
+from ..data.formats import reason
+from .dicom_results import SEGMENT_LABEL
 from .pacs import Pacs
-from .results import SEGMENT_LABEL
 
-__all__ = ["PacsResults"]
+__all__ = ["AcceptedMasks"]
+
+logger = logging.getLogger(__name__)
 
 _REFERENCED_SERIES, _SEGMENTS, _CONTENT_DATE, _CONTENT_TIME, _SOP_CLASS = 0x00081115, 0x00620002, 0x00080023, 0x00080033, 0x00080016
 _NEVER_IMAGES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "ECG", "AU", "FID", "PLAN"})
 
 
-class PacsResults:
+class AcceptedMasks:
     """The Segmentations with a segment "Anomaly" that a person drew, changed or accepted, by the series that they belong to.
 
     Those of others (organs) and of a model alone (``AUTOMATIC``) are passed over.
@@ -29,7 +33,7 @@ class PacsResults:
         listing_seconds: how long a list of series may be used again.
 
     Example:
-        >>> results = PacsResults(pacs, 5.0)  # doctest: +SKIP
+        >>> results = AcceptedMasks(pacs, 5.0)  # doctest: +SKIP
         >>> results.newest()["1.2.840.113619.2.5"].Modality  # doctest: +SKIP
         'SEG'
     """
@@ -74,14 +78,19 @@ class PacsResults:
         return modality in _NEVER_IMAGES or (modality == "OT" and self._header(series).get("SOPClassUID") == ParametricMapStorage)
 
     def is_empty(self, series: Dataset) -> bool:
-        """Whether a Segmentation marks nothing: the study was accepted as normal.
+        """Whether a Segmentation marks nothing: the study was accepted as normal. One that cannot be read counts as one that marks something.
 
         Args:
             series: from :meth:`newest`.
         """
         uid = str(series.SeriesInstanceUID)
         if uid not in self._empty:
-            self._empty[uid] = not np.asarray(self.read(series).pixel_array).any()
+            result = self.read(series)
+            try:
+                self._empty[uid] = not np.asarray(result.pixel_array).any()
+            except Exception as error:  # whatever pydicom and its decoders make of an odd element; one odd mask ends no list
+                logger.warning("An accepted mask cannot be read (%s): its study does not count as normal.", reason(error))
+                self._empty[uid] = False
         return self._empty[uid]
 
     def read(self, series: Dataset) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +63,7 @@ def checked_rate(request: Mapping[str, Any]) -> float | None:
         0.05
     """
     rate = request.get("false_alarm_rate")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate)):
         raise OptionError(f"false_alarm_rate is {rate!r}; expected a number such as 0.05.")
     return rate
 

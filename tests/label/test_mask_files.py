@@ -1,4 +1,4 @@
-"""What viewers send, on the grid of its image; and what is read back from a DICOM Segmentation."""
+"""What viewers send, and what was kept, on the grid of its image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from support.dicom import OBLIQUE, make_series
 
 from monai_anomaly.data.reader import grid
 from monai_anomaly.errors import DataError
-from monai_anomaly.label.results import dicom_results, read_map, read_mask, read_segmentation
+from monai_anomaly.label.mask_files import read_map, read_mask
 
 SHAPE = (12, 9, 5)
-INFO = {"algorithm": {"name": "SkipTS", "teacher_sha256": "5c" * 32, "threshold": 0.5, "false_alarm_rate": 0.1}, "window": [0.0, 1.0]}
 
 
 @pytest.fixture(scope="module")
@@ -97,39 +96,3 @@ def test_a_map_keeps_its_holes(tmp_path, place):
     (tmp_path / "broken.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="ask the model once more"):
         read_map(tmp_path / "broken.nii.gz", place.affine, place.shape)
-
-
-def test_a_segmentation_is_read_frame_by_frame_to_where_it_lies(files, place, mask):
-    one = mask.copy()
-    one[:, :, [0, 3]] = False  # slices without a mark have no frame
-    seg, shown = dicom_results(files, one, mask.astype(np.float32), INFO)
-    assert (seg.Modality, shown.Modality, seg.NumberOfFrames) == ("SEG", "OT", 3)
-    assert np.array_equal(read_segmentation(seg, place), one)
-    frames, groups = seg.pixel_array[::-1], seg.PerFrameFunctionalGroupsSequence
-    seg.PerFrameFunctionalGroupsSequence = [groups[k] for k in (2, 1, 0)]
-    pixels = np.packbits(frames.ravel(), bitorder="little").tobytes()
-    seg.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    assert np.array_equal(read_segmentation(seg, place), one)
-
-
-def test_a_segmentation_that_lies_elsewhere_is_refused(files, place, mask):
-    (seg, _) = dicom_results(files, mask, mask.astype(np.float32), INFO)
-    position = seg.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
-    right = list(position.ImagePositionPatient)
-    position.ImagePositionPatient = [right[0] + 0.5, *right[1:]]
-    with pytest.raises(DataError, match="lies on no slice"):
-        read_segmentation(seg, place)
-    position.ImagePositionPatient = right
-    seg.SegmentSequence[0].SegmentLabel = "Liver"
-    with pytest.raises(DataError, match="0 segments 'Anomaly'"):
-        read_segmentation(seg, place)
-    seg.SegmentSequence[0].SegmentLabel = "Anomaly"
-    del seg.PerFrameFunctionalGroupsSequence
-    with pytest.raises(DataError, match="cannot be read"):
-        read_segmentation(seg, place)
-
-
-def test_an_empty_mask_and_a_map_without_values_still_make_a_segmentation(files, place):
-    empty, holes = np.zeros(SHAPE, bool), np.full(SHAPE, np.nan, np.float32)
-    (seg,) = dicom_results(files, empty, holes, INFO)
-    assert seg.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC" and not read_segmentation(seg, place).any()
