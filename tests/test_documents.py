@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("tutorials/*.md"),
         *ROOT.glob("bundles/*/docs/README.md"),
         ROOT / "bundles/common/README.md",
         ROOT / "apps/anomaly/README.md",
@@ -25,15 +26,29 @@ DOCUMENTS = sorted(
 )
 
 
+OTHERS = {
+    "monailabel": {"app", "conf", "host", "port", "studies"},
+    "pip": {"find-links", "no-deps", "no-index"},
+    "torchrun": {"nnodes", "nproc_per_node", "rdzv_backend", "rdzv_endpoint", "rdzv_id", "standalone"},
+}
+"""Flags of programs that are not ours."""
+
+
 def commands(marks: str) -> list[tuple[str, str, str]]:
-    """Document, first match of ``marks`` and what follows it, for each line of each block of commands."""
+    """Document, first match of ``marks`` and what follows it, for each line of each block of commands, and for each command within a sentence."""
     found = []
     for document in DOCUMENTS:
-        for block in re.findall(r"```bash\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                for match in re.finditer(rf"{marks}([^#]*)", line):
-                    found.append((str(document.relative_to(ROOT)), *match.groups()))
+        text = document.read_text(encoding="utf-8")
+        blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        for line in "\n".join([*blocks, *in_sentences(text)]).replace("\\\n", " ").splitlines():
+            for match in re.finditer(rf"{marks}((?:[^#]|(?<=\w)#)*)", line):
+                found.append((str(document.relative_to(ROOT)), *match.groups()))
     return found
+
+
+def in_sentences(text: str) -> list[str]:
+    """What is set as code outside of blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
 def flags(words: str) -> set[str]:
@@ -51,14 +66,16 @@ def test_commands_of_monai_name_configs_and_flags_that_exist():
     assert len(found) > 30
     for document, verb, words in found:
         known = set(inspect.signature(getattr(monai.bundle, verb)).parameters)
-        for config in re.findall(r"bundles/\w+/\w+\.json", words):
-            known |= {re.split("[#:]", key.removeprefix("+"))[0] for key in json.loads((ROOT / config).read_text())}
+        for config in re.findall(r"(?:bundles|mine)/(\w+/\w+\.json)", words):  # mine: a copy
+            known |= {re.split("[#:]", key.removeprefix("+"))[0] for key in json.loads((ROOT / "bundles" / config).read_text())}
         assert flags(words) <= known, (document, verb, flags(words) - known)
         assert not re.search(r"\b(true|false)\b", words), (document, "a text that MONAI takes for true", words)
 
 
 def test_verbs_and_scripts_take_the_flags_that_are_told(capsys):
-    for document, verb, words in commands(r"-m monai_anomaly (\w+)"):
+    found = commands(r"-m monai_anomaly (\w+)")
+    assert len(found) > 30
+    for document, verb, words in found:
         with pytest.raises(SystemExit):
             main([verb, "--help"])
         assert flags(words) <= flags(capsys.readouterr().out.replace("[", " ")), (document, verb)
@@ -67,3 +84,37 @@ def test_verbs_and_scripts_take_the_flags_that_are_told(capsys):
     for document, script, words in scripts:
         source = (ROOT / script).read_text()
         assert all(f'"--{name}"' in source for name in flags(words)), (document, script, words)
+
+
+def test_flags_that_sentences_name_exist(capsys):
+    verbs = ("run", "verify_metadata", "verify_net_in_out", "ckpt_export", "onnx_export")
+    known = {name for verb in verbs for name in inspect.signature(getattr(monai.bundle, verb)).parameters}.union(*OTHERS.values())
+    for config in ROOT.glob("bundles/*/*.json"):
+        known |= {re.split("[#:]", key.removeprefix("+"))[0] for key in json.loads(config.read_text())}
+    for verb in ("cost", "study", "index", "export", "bundle", "pack", "compare"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        known |= flags(capsys.readouterr().out.replace("[", " "))
+    for script in ROOT.glob("benchmarks/*.py"):
+        known |= set(re.findall(r'"--(\w+)"', script.read_text()))
+    for document in {*DOCUMENTS} - {ROOT / "CHANGELOG.md"}:  # of earlier versions, too
+        for code in in_sentences(document.read_text(encoding="utf-8")):
+            if code.startswith(("--", "python -m monai")):
+                named = set(re.findall(r"(?<!\S)--([\w-]+)", code))
+                assert named <= known, (document, code, named - known)
+
+
+def test_the_site_names_pages_that_exist_and_every_document():
+    yaml = pytest.importorskip("yaml")
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+    def pages(entry):
+        if isinstance(entry, str):
+            return [entry]
+        return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)]
+
+    named = pages(site["nav"])
+    assert len(named) == len({*named})
+    missing = [page for page in named if not (ROOT / page).is_file()]
+    assert not missing, missing
+    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS} - {*named} <= {"apps/anomaly/README.md"}

@@ -18,7 +18,7 @@ from ..scoring import Calibration
 __all__ = ["held_out_slices", "prepare_slices", "training_data"]
 
 _SHARED = "common"
-"""The folder beside the bundles with the ``evaluate.json`` that is the same in all of them."""
+"""The folder among the bundles with the ``evaluate.json`` that is the same in all of them."""
 
 
 def training_data(detector: AnomalyDetector) -> Path:
@@ -88,15 +88,9 @@ def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: 
 
     Raises:
         AnomalyError: nothing can be read.
-        DataError: the package was installed without the bundles.
     """
-    config = Path(root(_SHARED)) / "evaluate.json"
-    if not config.is_file():
-        raise DataError(
-            f"There is no {config}; expected the folder bundles/ of the repository: start in its root, or install it with pip install -e."
-        )
     parser = ConfigParser()
-    parser.read_config(str(config))
+    parser.read_config(str(Path(root(_SHARED)) / "evaluate.json"))
     # Objects, not text: MONAI runs text that begins with $, and neither a stranger's model nor a file name may say what is run. A tuple is one to it.
     parser["network_def"] = detector
     parser["validate#dataset#data"] = tuple(cases)
@@ -104,8 +98,10 @@ def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: 
         parser[f"validate#dataset#{name}"] = value
     try:
         dataset: SliceDataset = parser.get_parsed_content("validate#dataset")
-    except RuntimeError as error:
-        raise find_anomaly_error(error) or error from error
+    except RuntimeError as error:  # MONAI wraps what the parts of a config raise
+        if found := find_anomaly_error(error):
+            raise found from error
+        raise
     return dataset
 
 
