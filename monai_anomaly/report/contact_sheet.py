@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import OptionError
 from ..files import write_whole
 from ..writers import ColourScale, binary_mask, caption, rgb_image
+from .drawing import bare_axes, draw_bar, draw_contour, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["FOOTER", "Tile", "write_contact_sheet"]
@@ -30,8 +29,6 @@ _FOOTER_IN = 0.5
 _SIDE_IN = 0.3
 _BAR_IN = 1.1
 _GAP_IN = 0.06
-_CONTOUR = "#00ffc8"
-_CONTOUR_INK = "#00a583"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +87,6 @@ def write_contact_sheet(
         ...     write_contact_sheet(Path(folder) / "page.png", [("Most anomalous", [tile])], (0.0, 2.0)).read_bytes()[:4]
         b'\x89PNG'
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OptionError("Pictures need matplotlib, which is not installed: run pip install matplotlib.") from error
     scale = ColourScale(float(value_range[0]), float(value_range[1]), colours)
     rows = [(heading, tiles) for heading, tiles in rows if tiles]
     if not rows:
@@ -105,9 +97,7 @@ def write_contact_sheet(
     # A single column would leave no room for title and footer.
     width = max(2 * _SIDE_IN + columns * _CELL_IN + (columns - 1) * _GAP_IN + _BAR_IN, 6.0)
     height = _TITLE_IN + len(rows) * row_in + _FOOTER_IN
-    # A figure of its own, not pyplot's: nothing global, no window, safe in a notebook and in a thread.
-    figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height, dpi=130)
     figure.text(_SIDE_IN / width, 1 - 0.3 / height, title, fontsize=14, fontweight="bold", va="center", parse_math=False)
     top = height - _TITLE_IN
     for heading, tiles in rows:
@@ -119,51 +109,24 @@ def write_contact_sheet(
             _draw(figure, tile, scale, left, top - _HEADING_IN)
         top -= row_in
     right = _SIDE_IN + columns * (_CELL_IN + _GAP_IN)
-    _draw_bar(figure, scale, right + 0.25, any(tile.mask is not None for _, tiles in rows for tile in tiles))
+    with_masks = any(tile.mask is not None for _, tiles in rows for tile in tiles)
+    draw_bar(figure, scale, right + 0.25, height - _TITLE_IN - _HEADING_IN, 2 * _CELL_IN + _GAP_IN, "ground truth" if with_masks else "")
     figure.text(_SIDE_IN / width, 0.22 / height, FOOTER, fontsize=8.5, color="#666666", va="center")
     return write_whole(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Bare black axes at a place in inches: from the page's left edge, and from its bottom to their upper edge."""
-    page_width, page_height = figure.get_size_inches()
-    axes = figure.add_axes((left / page_width, (top - height) / page_height, width / page_width, height / page_height), facecolor="black")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    return axes
 
 
 def _draw(figure: Figure, tile: Tile, scale: ColourScale, left: float, top: float) -> None:
     page_width, page_height = figure.get_size_inches()
     for pixels in (rgb_image(tile.image), scale.overlay(tile.image, tile.anomaly_map)):
-        axes = _axes(figure, left, top, _CELL_IN, _CELL_IN)
+        axes = bare_axes(figure, left, top, _CELL_IN, _CELL_IN)
         axes.imshow(pixels, interpolation="bilinear")
         top -= _CELL_IN + _GAP_IN
-    inside = None if tile.mask is None else binary_mask(tile.mask, pixels.shape[:2])
-    if inside is not None and inside.any():
-        # Padded with outside, so that the line closes where the lesion meets the picture's edge.
-        ticks = [range(-1, n + 1) for n in reversed(inside.shape)]
-        axes.contour(*ticks, np.pad(inside, 1), levels=[0.5], colors=_CONTOUR, linewidths=1.0)
-        axes.set(xlim=(-0.5, inside.shape[1] - 0.5), ylim=(inside.shape[0] - 0.5, -0.5))
+    if tile.mask is not None:
+        draw_contour(axes, binary_mask(tile.mask, pixels.shape[:2]))
     lines = ((caption("", tile.slice_index, tile.score, tile.p_value), 8.5, 0.08, "black"), (tile.series, 7, 0.24, "#666666"))
     for text, size, drop_in, colour in lines:
         x, y = (left + _CELL_IN / 2) / page_width, (top - drop_in) / page_height
         figure.text(x, y, _short(text), fontsize=size, color=colour, ha="center", va="center", parse_math=False)
-
-
-def _draw_bar(figure: Figure, scale: ColourScale, left: float, with_masks: bool) -> None:
-    page_width, page_height = figure.get_size_inches()
-    bar_in, top = 2 * _CELL_IN + _GAP_IN, page_height - _TITLE_IN - _HEADING_IN
-    axes = _axes(figure, left, top, 0.18, bar_in)
-    axes.imshow(scale.bar(256, 8), aspect="auto", extent=(0, 1, scale.low, scale.high))
-    axes.yaxis.tick_right()
-    axes.set_yticks([scale.low, scale.high], [f"\u2264 {scale.low:.3g}", f"\u2265 {scale.high:.3g}"], fontsize=8)
-    axes.set_ylabel("anomaly map, one scale for this model", fontsize=7.5, color="#444444")
-    axes.yaxis.set_label_position("right")
-    if with_masks:
-        figure.text(
-            left / page_width, (top - bar_in - 0.25) / page_height, "\u2014 ground\n    truth", fontsize=8, color=_CONTOUR_INK, va="top"
-        )
 
 
 def _short(text: str, longest: int = 36) -> str:

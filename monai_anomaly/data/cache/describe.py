@@ -28,7 +28,8 @@ __all__ = ["describe"]
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...))
 OPAQUE = (torch.dtype, torch.device, np.dtype, np.ufunc, re.Pattern, PurePath)
-INSTALLED = tuple({sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+PACKAGES = ("site-packages", "dist-packages")
+"""Names of folders that installers write to: those of the environment, of its user, and of the Python below it."""
 
 
 def describe(transform: Any) -> str:
@@ -171,7 +172,12 @@ def _module(name: str) -> str:
 def _is_installed(name: str, file: str | None) -> bool:
     if file is None:
         return name.partition(".")[0] in sys.builtin_module_names or name.partition(".")[0] in sys.stdlib_module_names - {"__main__"}
-    return os.path.abspath(file).startswith(INSTALLED)
+    folders = {
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        *(path for path in sys.path if os.path.basename(path) in PACKAGES),
+    }
+    return os.path.abspath(file).startswith(tuple(folders))
 
 
 @functools.cache

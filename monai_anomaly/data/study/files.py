@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ...errors import DataError, OptionError
 from ..folders import scratch_folder, user_cache
@@ -86,6 +86,12 @@ def write_study(folder: str | os.PathLike[str], *, seed: int = 0, progress: bool
     return folder
 
 
+def study_folder() -> Path:
+    """Where the built-in study lies, or will lie: see :func:`builtin_study`."""
+    root = os.environ.get("MONAI_DATA_DIRECTORY")
+    return (Path(root).expanduser().absolute() if root else user_cache()) / FOLDER
+
+
 def builtin_study() -> Path:
     """Give the folder of the built-in study (seed 0), written first if it is absent or from another version of the generator.
 
@@ -99,8 +105,7 @@ def builtin_study() -> Path:
         >>> from monai_anomaly.data.study import builtin_study
         >>> datalist = builtin_study() / "datalist.json"  # doctest: +SKIP
     """
-    root = os.environ.get("MONAI_DATA_DIRECTORY")
-    folder = (Path(root).expanduser().absolute() if root else user_cache()) / FOLDER
+    folder = study_folder()
     if _is_whole(folder, seed=0):
         logger.info("The built-in study is in %s.", folder)
         return folder
