@@ -12,11 +12,14 @@ PIP = $(@D)/bin/python -m pip --disable-pip-version-check install --quiet -c $(@
 INSTALLED := $(VENV)/.installed
 LINTERS := $(VENV)/.linters
 QUANTISER := $(VENV)/.quantiser
+TUTORIALS := $(VENV)/.tutorials
+SITE := $(VENV)/.site
+COVERAGE := $(VENV)/.coverage
 LABEL_BIN := $(LABEL_VENV)/bin
 LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv label demo test test-quick test-label lint format bench bench-export clean
+.PHONY: help venv label demo test test-quick test-label coverage lint format docs tutorials bench bench-export clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,11 +31,13 @@ label: $(LABEL_INSTALLED)  ## the environment of MONAI Label in .venv-label; say
 	@echo "Start:        python -m monailabel.main start_server --app apps/anomaly --studies FOLDER_OR_DICOMWEB_URL --conf models skipts --host 127.0.0.1"
 
 # torch comes first and alone, so that nothing that is installed later can choose or replace it: a CPU-only build stays what it is.
+# An own torch may lie in an environment (conda, a container's venv), whose packages --system-site-packages does not show: own_torch.pth points to them.
 %/.torch: constraints.txt apps/anomaly/constraints.txt
 	@echo "Installing into $(@D); this takes some minutes, once."
 ifdef OWN_TORCH
 	@$(PYTHON) -c "import torch" 2>/dev/null || { echo "$(PYTHON) has no torch of its own that it can import: leave OWN_TORCH out, or name another PYTHON."; exit 1; }
 	@$(PYTHON) -m venv --system-site-packages $(@D)
+	@$(PYTHON) -c "import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])" > $$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/own_torch.pth
 	@cat $^ | grep -vE '^torch(vision)?==' > $(@D)/constraints.txt
 	@$(PYTHON) -c "import torch; print('torch==' + torch.__version__)" >> $(@D)/constraints.txt
 else
@@ -61,6 +66,18 @@ $(QUANTISER): $(INSTALLED)
 	@$(PIP) -e ".[test,bench]"
 	@touch $@
 
+$(TUTORIALS): $(INSTALLED)
+	@$(PIP) -e ".[test,tutorials]"
+	@touch $@
+
+$(SITE): $(INSTALLED)
+	@$(PIP) -e ".[test,docs]"
+	@touch $@
+
+$(COVERAGE): $(INSTALLED)
+	@$(PIP) -e ".[test,coverage]"
+	@touch $@
+
 demo: $(INSTALLED)  ## train on the built-in study, evaluate, write heat maps; says where they are
 	$(BIN)/python -m monai.bundle run --config_file bundles/skipts/train.json
 	$(BIN)/python -m monai.bundle run --config_file bundles/skipts/inference.json
@@ -76,6 +93,9 @@ test-quick: $(INSTALLED)  ## without the slow tests and the real images
 test-label: $(LABEL_INSTALLED)  ## the tests of MONAI Label, in its environment
 	$(LABEL_BIN)/python -m pytest tests/label tests/apps monai_anomaly/label
 
+coverage: $(COVERAGE)  ## all tests, and the lines of the package that none of them runs; fails below 90 %
+	COVERAGE_FILE=$(abspath $(VENV)/coverage) $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
 lint: $(LINTERS)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,13 +105,21 @@ format: $(LINTERS)  ## let ruff mend and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(SITE)  ## the documents as a site, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site: site/index.html"
+
+tutorials: $(TUTORIALS)  ## run the notebooks from top to bottom and keep what they show; to read and try them: .venv/bin/jupyter lab tutorials
+	$(BIN)/python tutorials/execute.py
+
 bench: $(INSTALLED)  ## training step, scoring and memory over a plain network
 	$(BIN)/python benchmarks/lean.py
 
 bench-export: $(QUANTISER)  ## exported files against PyTorch: latency on this machine, AUROC on DATA=folder/of/head_ct
 	$(BIN)/python benchmarks/export_latency.py --data $(DATA)
 
-clean:  ## remove the environment and everything that runs wrote into the repository
+clean:  ## remove the environments and everything that was built or that runs wrote into the repository
 	rm -rf $(VENV) $(LABEL_VENV) bundles/*/models bundles/*/evaluation bundles/*/inference bundles/*/output runs outputs *.egg-info
+	rm -rf build dist site
 	rm -rf apps/anomaly/bin apps/anomaly/lib apps/anomaly/logs apps/anomaly/model apps/*/build apps/*/*.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -58,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pack.add_argument("--force", action="store_true", help="replace an archive that exists")
     pack.set_defaults(run=_pack)
 
+    doctor = verbs.add_parser(
+        "doctor", help="what is installed, which devices, weights and folders a run finds, and what to do about what is missing"
+    )
+    doctor.set_defaults(run=_doctor)
+
     compare = verbs.add_parser("compare", help="train systems on data sets under one budget, and put them beside each other and the floors")
     compare.add_argument("--dataset_dir", nargs="+", required=True, metavar="DATA", help="data sets with labelled test cases")
     compare.add_argument(
@@ -175,6 +180,15 @@ def _pack(options: argparse.Namespace) -> None:
             "There is no model in it: none was named, and the bundle has none.",
         ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from .doctor import examine, summary
+
+    _ignore_optional_decoder()
+    findings = examine()
+    sys.stdout.write("\n".join(summary(findings)) + "\n")
+    return 2 if any(finding.is_broken for finding in findings) else 0
 
 
 def _ignore_optional_decoder() -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "begin",
     "builtin_study",
     "check_cases",
+    "check_output",
     "check_rate",
     "evaluate_trained",
     "refuse_flags",
@@ -46,6 +47,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+INSTALLED = Path(__file__).parent / "bundles"
+"""The bundles as the package carries them; in a source checkout a link to those beside it."""
+
 OTHERS_FIRST_S = 5.0
 """How long a process of several waits before it tells its error: ``torchrun`` ends all of them within a second of the first one's end."""
 
@@ -55,7 +59,8 @@ def root(name: str | None = None) -> str:
 
     That of the config that is run on the command line (its parent, where that is called ``configs``): so a copy, such as an unpacked one, is its own root,
     and a file that several bundles share is the one of the bundle in whose folder it was named. Otherwise the folder beside the package in a source checkout,
-    or ``bundles/<name>`` in the working directory. Python names a copy itself: ``ConfigWorkflow(config_file, bundle_root=folder)``.
+    or the copy in the installed package, or else ``bundles/<name>`` in the working directory. Python names a copy itself:
+    ``ConfigWorkflow(config_file, bundle_root=folder)``.
 
     Args:
         name: the bundle's folder name, such as ``"skipts"``; files that bundles share cannot give one.
@@ -71,8 +76,9 @@ def root(name: str | None = None) -> str:
             "A config that bundles share does not say which bundle it is of, and no bundle's config is run on the command line; expected the bundle's folder, "
             "such as bundle_root='bundles/skipts' among the arguments: name it."
         )
-    beside_package = Path(__file__).parents[1] / "bundles" / name
-    return str(beside_package if beside_package.is_dir() else Path.cwd() / "bundles" / name)
+    beside_package = Path(__file__).parents[1] / "bundles"
+    places = [place / name for place in (beside_package, INSTALLED, Path.cwd() / "bundles")]
+    return str(next((place for place in places if place.is_dir()), places[-1]))
 
 
 def _folder_that_is_run(name: str | None) -> Path | None:
@@ -253,6 +259,25 @@ def test_cases(cases: CaseList) -> list[Case]:
             f"There is nothing to score in {cases.root}: expected test/good and test/<class>, a datalist with 'testing', or plain images."
         )
     return found
+
+
+def check_output(output_dir: str | Path) -> None:
+    """Refuse to write results into the installed package, where the next update deletes them.
+
+    Args:
+        output_dir: where the run is about to write.
+
+    Raises:
+        OptionError: it lies there, as the default does for an installed bundle that was not laid out first.
+
+    Example:
+        >>> check_output("runs/first")
+    """
+    if Path(output_dir).absolute().is_relative_to(INSTALLED):
+        raise OptionError(
+            f"Results would go to {output_dir}, which is inside the installed package; expected a folder of yours: name it with --output_dir, or make a "
+            "bundle that is yours: python -m monai_anomaly bundle NAME --to DIR."
+        )
 
 
 def evaluate_trained(

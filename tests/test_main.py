@@ -44,4 +44,4 @@ def test_study_is_written_where_asked(capsys, tmp_path, monkeypatch):
 def test_help_names_every_verb(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert {"cost", "study", "index", "export", "pack", "compare"} <= set(capsys.readouterr().out.split())
+    assert {"cost", "study", "index", "export", "bundle", "pack", "doctor", "compare"} <= set(capsys.readouterr().out.split())

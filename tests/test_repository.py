@@ -71,7 +71,7 @@ def test_ci_calls_the_verbs_of_the_makefile():
     script, verbs = ROOT / ".ci" / "run", (ROOT / "Makefile").read_text(encoding="utf-8")
     assert os.access(script, os.X_OK)
     called = re.findall(r"^make (\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    assert called == ["test", "test-label", "lint"]
+    assert called == ["test", "test-label", "docs", "lint"]
     assert all(re.search(rf"^{verb}:.*## ", verbs, re.MULTILINE) for verb in called)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 

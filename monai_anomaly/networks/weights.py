@@ -20,7 +20,7 @@ from ..errors import OptionError, WeightsError
 from ..files import file_sha256
 from ..state_file import read_state
 
-__all__ = ["RANDOM", "TeacherWeights", "describe_misfit", "find_weights", "load_into", "random_weights"]
+__all__ = ["RANDOM", "TeacherWeights", "describe_misfit", "find_weights", "load_into", "named_file", "random_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,16 @@ def describe_misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -
     return "; ".join(parts)
 
 
-def _named_weights(model: str, weights: str) -> Path:
+def named_file(model: str, weights: str) -> tuple[Path, str]:
+    """Where torchvision keeps weights of this name, and the address that they are downloaded from; the file need not be there.
+
+    Raises:
+        OptionError: the model has no weights of this name.
+
+    Example:
+        >>> named_file("resnet18", "IMAGENET1K_V1")[0].name
+        'resnet18-f37072fd.pth'
+    """
     try:
         entry = torchvision.models.get_model_weights(model)[weights]
     except KeyError:
@@ -115,18 +124,21 @@ def _named_weights(model: str, weights: str) -> Path:
         raise OptionError(
             f"{model} has no torchvision weights called {weights!r}; expected one of {known}, a local file, or 'random'."
         ) from None
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path: Path = folder / entry.url.rsplit("/", 1)[-1]
+    return Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1], entry.url
+
+
+def _named_weights(model: str, weights: str) -> Path:
+    path, address = named_file(model, weights)
     if path.is_file():
         return path
     logger.info("Downloading the teacher weights %s of %s once (%s).", weights, model, path.name)
     try:
         with _connect_timeout(_CONNECT_TIMEOUT_S):
-            torch.hub.load_state_dict_from_url(entry.url, progress=True, check_hash=True, weights_only=True, map_location="cpu")
+            torch.hub.load_state_dict_from_url(address, progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"The teacher weights {weights} of {model} are not at {folder / path.name} and could not be downloaded ({reason}). Three ways out: "
+            f"The teacher weights {weights} of {model} are not at {path} and could not be downloaded ({reason}). Three ways out: "
             f"(1) connect to the internet once, or copy {path.name} into that folder from a machine that is connected; "
             "(2) name a local file: --teacher_weights FILE.pth (or .safetensors); "
             "(3) accept an untrained teacher, whose results are much weaker: --teacher_weights random."

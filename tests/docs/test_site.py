@@ -64,7 +64,13 @@ def test_a_notebook_becomes_text_code_and_pictures(tmp_path):
     text = plugin("notebooks").notebook_text(tmp_path / "a.ipynb")
     fence = "`" * 6
     picture = '<img alt="picture" src="data:image/png;base64,iVBORw==">'
-    assert text.split("\n\n") == ["# Title\nSome text.", f"{fence}python\nprint(1)\n{fence}", f"{fence}text\n1\n{fence}", picture, "| a |\n|---|"]
+    assert text.split("\n\n") == [
+        "# Title\nSome text.",
+        f"{fence}python\nprint(1)\n{fence}",
+        f"{fence}text\n1\n{fence}",
+        picture,
+        "| a |\n|---|",
+    ]
 
 
 def test_formulas_are_drawn_and_code_is_left_alone():

@@ -1,4 +1,7 @@
-"""Promise: bulk inference may be killed at any moment and divided among processes; what is finished is not scored again, and the results are the same."""
+"""Promise 5, stop it any time: bulk inference may be killed at any moment, and divided among processes.
+
+What is finished is not scored again, and the results are the same.
+"""
 
 from __future__ import annotations
 

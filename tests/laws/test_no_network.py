@@ -1,4 +1,4 @@
-"""The law: once the teacher's weights are there, nothing is looked for on a network: not at import, training, evaluation or inference."""
+"""Promise 5, it works without a network: once the teacher's weights are there, none is asked at import, training, evaluation or inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Promise: no name, identifier or date of a patient leaves the files that hold them. A canary sings in every field; it must be heard nowhere."""
+"""What goes with promise 2: no name, identifier or date of a patient leaves the files that hold them.
+
+A canary sings in every field; it must be heard nowhere.
+"""
 
 from __future__ import annotations
 

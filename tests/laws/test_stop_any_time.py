@@ -1,4 +1,4 @@
-"""Promise: stop it any time. Killed at any moment and started again by the same command, a run ends as if nothing had happened."""
+"""Promise 5, stop it any time: killed at any moment and started again by the same command, a run ends as if nothing had happened."""
 
 from __future__ import annotations
 

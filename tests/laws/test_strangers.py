@@ -1,4 +1,4 @@
-"""The law: a file from a stranger is refused in one sentence, and nothing in it is executed."""
+"""Promise 5, nothing that can execute code is loaded: a file from a stranger is refused in one sentence, and nothing in it is executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws: a training leaves the teacher as it was, to the last bit; the same seed gives the same result, another seed another."""
+"""Promise 3, numbers that can be believed: a training leaves the teacher as it was, and a seed gives one result, to the last bit."""
 
 from __future__ import annotations
 
