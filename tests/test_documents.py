@@ -61,6 +61,13 @@ def test_links_lead_somewhere(document):
         assert target.startswith("https://") or (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_section_stands_twice(document):
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    sections = re.findall(r"(?m)^## .+$", text)
+    assert len(sections) == len(set(sections)), sections
+
+
 def test_commands_of_monai_name_configs_and_flags_that_exist():
     found = commands(r"-m monai\.bundle (\w+)")
     assert len(found) > 30
