@@ -105,8 +105,9 @@ format: $(LINTERS)  ## let ruff mend and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(SITE)  ## the documents as a site, in site/index.html
+docs: $(SITE)  ## the documents as a site, in site/index.html, and its tests
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q tests/docs
 	@echo "The site: site/index.html"
 
 tutorials: $(TUTORIALS)  ## run the notebooks from top to bottom and keep what they show; to read and try them: .venv/bin/jupyter lab tutorials
