@@ -48,7 +48,7 @@ def test_frozen_for_ever_and_without_graph():
     assert system.student.training and not any(module.training for module in system.teacher.modules())
     optimizer = torch.optim.Adam([p for p in system.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
-        features = system(IMAGE.repeat(2, 1, 1, 1))
+        features = system(IMAGE.repeat(2, 1, 1, 1).requires_grad_())  # no graph either where somebody wants the image's gradient
         assert not any(t.requires_grad for t in features.teacher)
         optimizer.zero_grad()
         sum(s.square().mean() for s in features.student).backward()

@@ -143,6 +143,18 @@ def test_textures_are_new(kind):
     assert np.abs(related).max() < (0.1 if kind == "gaussian" else 0.95) and abs(related.mean()) < 0.1
 
 
+@pytest.mark.parametrize("kind", ["simplex", "perlin"])
+def test_features_grow_with_the_image(kind):
+    """In an image twice as large every second pixel of the patch is a pixel of the smaller image's."""
+    patches = []
+    for size in (64, 128):
+        noise, mask = added(PATCHES[kind](size=(20, 20), grey_noise=True, design_size=64, clip=False, tolerance=0), size=size)
+        rows, columns = (np.flatnonzero(mask[0].any(axis=axis)) for axis in (1, 0))
+        patches.append(noise[0][:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    assert patches[1].shape == (3, 40, 40)
+    np.testing.assert_allclose(patches[1][:, ::2, ::2], patches[0], atol=1e-9)
+
+
 def test_simplex_rectangles():
     """Sides 10 to 31, corners over 1 to 255 minus the side, as SCRD4AD draws them."""
     out = SimplexPatch(clip=False, tolerance=0, octaves=1)(torch.full((600, 1, 256, 256), 0.5), generator())
