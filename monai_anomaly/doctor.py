@@ -238,7 +238,7 @@ def _optional() -> Iterator[Finding]:
         ("Orthanc", "Orthanc", "a PACS to try things with: apt install orthanc orthanc-dicomweb."),
         ("dciodvfy", "dciodvfy", "checks DICOM results: apt install dicom3tools."),
     ):
-        where = shutil.which(program)
+        where = shutil.which(program) or shutil.which(program, path="/usr/sbin")  # Debian's Orthanc, which only root has on its PATH
         yield Finding("optional", part, where or "missing", OK if where else ABSENT, "" if where else advice)
 
 

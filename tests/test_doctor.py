@@ -131,9 +131,14 @@ def test_a_folder_that_is_full_or_closed_is_told(tmp_path, monkeypatch):
 
 
 def test_optional_parts_that_are_missing_break_nothing(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _, path=None: None)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: None)
     found = [each for each in examine() if each.group == "optional"]
     assert {each.part for each in found if each.state == doctor.ABSENT} >= {"MONAI Label", "Orthanc", "dciodvfy"}
     assert all(each.advice for each in found if each.state == doctor.ABSENT)
     assert not any(each.is_broken for each in found) and "To have what is optional:" in summary(found)
+
+
+def test_debians_orthanc_is_found_by_those_who_are_not_root(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program, path=None: f"{path}/{program}" if path == "/usr/sbin" else None)
+    assert of("optional", "Orthanc").found == "/usr/sbin/Orthanc"

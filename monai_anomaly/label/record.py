@@ -204,7 +204,7 @@ class SharedRecord(LocalDatastore):
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Nothing yet: what is changed within :meth:`changing` is written when it ends."""
         if getattr(self._mine, "draft", None) is None:
-            raise NotImplementedError("The record is changed within changing(); nothing else is written.")
+            raise RuntimeError("The record was changed outside changing(), where another process could take it back; expected it within.")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
