@@ -76,13 +76,14 @@ def execute(notebook: nbformat.NotebookNode, small: bool) -> str:
         lines = [f"{name} = {value!r}" for name, value in values.items()]
         notebook.cells.insert(position + 1, nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]}))
     with tempfile.TemporaryDirectory() as folder:
-        manager = AsyncKernelManager(kernel_name="python3")
+        manager = AsyncKernelManager(kernel_name="python3", connection_file=str(Path(folder) / "kernel.json"))
         # This Python, whichever kernels are registered on the machine; and `!python` is this one as well.
         manager.kernel_spec.argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        work = Path(folder).resolve() / "work"
+        work, temporary = (Path(folder).resolve() / name for name in ("work", "tmp"))
         work.mkdir()
-        environment = {**os.environ, "PATH": path, "IPYTHONDIR": str(Path(folder) / "ipython")}
+        temporary.mkdir()
+        environment = {**os.environ, "PATH": path, "IPYTHONDIR": str(Path(folder) / "ipython"), "TMPDIR": str(temporary)}
         client = NotebookClient(
             notebook, km=manager, timeout=TIMEOUT_S, resources={"metadata": {"path": str(work)}}, record_timing=False, coalesce_streams=True
         )
