@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from .cases import Refusal
-from .folders import scratch_folder, user_cache
+from .folders import publish, scratch_folder, user_cache
 from .formats import reason
 
 __all__ = ["unpack"]
@@ -92,7 +92,7 @@ def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, l
                 whole = scratch / "whole"
                 whole.mkdir(mode=0o700)
                 refused = _unpack(path, whole, progress)
-                _publish(whole, folder, scratch)
+                publish(whole, folder, scratch, lambda there: _known(there) is not None)
             logger.info("Unpacked a zip archive to %s, where it is found again; remove that folder when it is no longer needed.", folder)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise DataError(
@@ -111,7 +111,7 @@ def _known(folder: Path) -> list[Refusal] | None:
     """What was refused when the archive was unpacked; ``None`` if it is not there, or files are missing since."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        refused = [Refusal(str(where), str(why), int(files)) for where, why, files in marker["refused"]]
+        refused = [Refusal(str(where), str(why), int(files)) for where, why, files, *_ in marker["refused"]]
         return refused if marker["files"] == _count(folder / FILES) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -119,21 +119,6 @@ def _known(folder: Path) -> list[Refusal] | None:
 
 def _count(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
-
-
-def _publish(whole: Path, folder: Path, scratch: Path) -> None:
-    """Rename; another process may have been quicker, and what is there and not whole makes room."""
-    for attempt in count(1):
-        try:
-            os.rename(whole, folder)
-            return
-        except OSError:
-            if _known(folder) is not None:
-                return
-            if attempt == 3:
-                raise
-        if folder.exists():
-            os.rename(folder, scratch / f"replaced-{attempt}")
 
 
 class _Guarded(io.BufferedReader):

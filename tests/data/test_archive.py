@@ -363,7 +363,7 @@ def test_interrupted(tmp_path, cache, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive, "_publish", interrupt)
+    monkeypatch.setattr(archive, "publish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         unpack(pack(tmp_path / "x.zip"))
     assert not list(cache.iterdir())
