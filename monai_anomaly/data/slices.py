@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import AnomalyError, DataError, OptionError
+from ..errors import DataError, OptionError, error_chain, find_anomaly_error
 from .cache import CaseCache, KeptStacks
 from .cases import Case, Refusal, case_files, case_name
 from .formats import reason
@@ -274,10 +274,5 @@ class SliceDataset(Dataset[Sample]):
 
 def _why(error: BaseException) -> str:
     """The reason at the root: MONAI wraps what a transform raises."""
-    inner: BaseException | None = error
-    last = error
-    while inner is not None:
-        if isinstance(inner, AnomalyError):
-            return str(inner)
-        last, inner = inner, inner.__cause__ or inner.__context__
-    return f"{type(last).__name__}: {reason(last)}"
+    innermost = error_chain(error)[-1]
+    return str(find_anomaly_error(error) or f"{type(innermost).__name__}: {reason(innermost)}")

@@ -305,6 +305,17 @@ def test_a_bad_case_is_left_out_in_training(broken, tmp_path, cached, caplog):
     assert dataset.intensity == {"CT window brain 0 to 80 HU": 1}
 
 
+def test_an_error_that_is_its_own_cause_gives_its_reason():
+    error = RuntimeError("it failed")
+    error.__cause__ = error
+
+    def fail(case):
+        raise error
+
+    with pytest.raises(DataError, match=r"1 of 1 cases refused.*RuntimeError: it failed"):
+        SliceDataset([{"image": "1.png"}], fail, spatial_size=SIDE, progress=False)
+
+
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_a_bad_case_never_ends_a_batch(broken, neighbours):
     dataset = slices(broken, keep=False, neighbours=neighbours)

@@ -203,7 +203,9 @@ def _header(path: str, number: int, n: int) -> tuple[Dataset, Header]:
         opened = open_dicom(path, TAGS)
         return opened.dataset, parse_header(opened.dataset, path, opened.has_pixels, opened.pixel_bytes)
     except DataError as error:
-        raise error if n == 1 else DataError(f"Slice file {number} of {n}: {error}") from error
+        if n == 1:
+            raise
+        raise DataError(f"Slice file {number} of {n}: {error}") from error
 
 
 def _grid(dataset: Dataset, header: Header) -> Grid:
