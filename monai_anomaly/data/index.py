@@ -59,7 +59,7 @@ def index_table(sources: Sequence[Source], refused: Sequence[Refusal], n_files: 
           1 file: The file holds 0 bytes.
             2.png
     """
-    series = [row for row in map(_refused_series, refused) if row is not None]
+    series = [_refused_series(refusal) for refusal in refused if refusal.series]
     rows = sorted([*_read(sources), *series], key=lambda row: [_natural(row.cells[n]) for n in (0, 1, 2)])
     if rows:
         yield from _aligned(rows)
@@ -70,7 +70,7 @@ def index_table(sources: Sequence[Source], refused: Sequence[Refusal], n_files: 
     unnamed = sum(map(_is_unnamed, sources))
     each = " (each file that names none counted as one)" if unnamed and len(sources) > 1 else ""
     yield f"{counts} of {_n(patients, 'patient')}{each}, {n_refused:,} refused."
-    files = [refusal for refusal in refused if _refused_series(refusal) is None]
+    files = [refusal for refusal in refused if not refusal.series]
     if files:
         yield ""
         yield f"Refused, by reason{' (refused series stand in the table)' if series else ''}:"
@@ -101,8 +101,7 @@ def index_rows(sources: Sequence[Source], refused: Sequence[Refusal]) -> list[di
         files = 1 if isinstance(source.image, str) else len(source.image)
         rows.append({**empty, "verdict": "read", **about, "files": files, **size, **spacing, "place": source.place})
     for refusal in refused:
-        series = _series_of(refusal)
-        named = {"series": series[0], "place": series[1]} if series else {"place": refusal.where}
+        named = {"series": refusal.series or None, "place": _place(refusal)}
         rows.append({**empty, "verdict": "refused", **named, "files": refusal.files, "reason": refusal.reason})
     return rows
 
@@ -148,17 +147,13 @@ def _row(patient: str, modality: str, series: str, kind: str, group: Sequence[So
     return _Row((patient, modality, series, kind, slices, size, spacing, first.plane, "read"))
 
 
-def _series_of(refusal: Refusal) -> tuple[str, str] | None:
-    """Name and place of a refused series; of a refused file ``None``."""
-    found = re.fullmatch(r"series (\S+) in (.*)", refusal.where, re.DOTALL)
-    return (found[1], found[2]) if found else None
+def _refused_series(refusal: Refusal) -> _Row:
+    return _Row(("", "", refusal.series, "series", f"{refusal.files:,}", "", "", "", "refused"), f"in {_place(refusal)}: {refusal.reason}")
 
 
-def _refused_series(refusal: Refusal) -> _Row | None:
-    series = _series_of(refusal)
-    if series is None:
-        return None
-    return _Row(("", "", series[0], "series", f"{refusal.files:,}", "", "", "", "refused"), f"in {series[1]}: {refusal.reason}")
+def _place(refusal: Refusal) -> str:
+    """Where a refused file is, or the folder of a refused series."""
+    return refusal.where.removeprefix(f"series {refusal.series} in ") if refusal.series else refusal.where
 
 
 def _aligned(rows: Sequence[_Row]) -> Iterator[str]:

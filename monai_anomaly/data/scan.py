@@ -80,7 +80,8 @@ def _look_at(path: str, keep_ids: bool) -> Found | None:
         form = file_format(path)
     except DataError as error:
         return Found(path, "", str(error))
-    if is_side_file(Path(path)) and form in ("", "DICOM", "DICOM without preamble"):
+    name = os.path.basename(path)
+    if name.upper().startswith("DICOMDIR") if form == "DICOM" else form in ("", "DICOM without preamble") and is_side_file(Path(name)):
         return None
     try:
         if form in RASTER_FORMATS:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from .archive import unpack
-from .cases import Refusal
+from .cases import Refusal, series_refusal
 from .dicom import Header, check_stack, split_series, stack_affine
 from .folders import user_cache
 from .formats import walk
@@ -185,14 +185,14 @@ def _stacks(slices: Sequence[tuple[int, Header]], places: Places) -> Iterable[tu
             )
         stacks = split_series([header.slice for _, header in slices if header.slice is not None])
     except DataError as error:
-        yield slices[0][0], Refusal(f"series {first.series} in {place}", str(error), len(slices))
+        yield slices[0][0], series_refusal(first.series, place, str(error), len(slices))
         return
     for stack in stacks:
         number = min(number_of[one.path] for one in stack)
         try:
             check_stack(stack)
         except DataError as error:
-            yield number, Refusal(f"series {first.series} in {place}", str(error), len(stack))
+            yield number, series_refusal(first.series, place, str(error), len(stack))
             continue
         affine = stack_affine(stack)
         yield number, Source(
