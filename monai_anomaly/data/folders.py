@@ -62,7 +62,9 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def publish(whole: Path, folder: Path, scratch: Path, is_whole: Callable[[Path], bool], may_replace: Callable[[Path], object] = bool) -> None:
+def publish(
+    whole: Path, folder: Path, scratch: Path, is_whole: Callable[[Path], bool], may_replace: Callable[[Path], object] = bool
+) -> None:
     """Rename a folder that was written whole to its place. Another process may have been quicker: what it put there stays if it is whole, else it makes room.
 
     Args:

@@ -45,7 +45,8 @@ class CaseReader(ImageReader):
     =====================  =========================================================================================================
 
     With ``ensure_channel_first`` everything is ``(C, H, W, S)``. The metadata hold ``affine`` (``(4, 4)``, from (row, column, slice) to mm, right-anterior-
-    superior), ``geometry`` (``"patient"``, or ``"none"`` for pictures and frames in time, whose affine is the identity), ``modality`` (``"CT"``, ``"MR"``, ...;
+    superior), ``geometry`` (``"patient"``; ``"none"`` for pictures and frames in time, whose affine is the identity; ``"unknown"`` for a NIfTI volume with
+    neither sform nor qform), ``modality`` (``"CT"``, ``"MR"``, ...;
     ``""`` if the file does not say), ``units`` (``"HU"`` or ``""``), ``value_range`` (storage range of pictures such as ``(0, 255)``; ``()`` where it says
     nothing), ``source_format``, ``padding_pixels`` and ``original_channel_dim``.
 
@@ -139,7 +140,7 @@ def _meta(
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.SPATIAL_SHAPE: np.array(array.shape[:3]),
         MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if array.ndim == 4 else "no_channel",
-        "geometry": "patient" if place.in_patient else "none",
+        "geometry": "patient" if place.in_patient else "unknown" if form == "NIfTI" else "none",
         "modality": modality,
         "units": units,
         "value_range": value_range,

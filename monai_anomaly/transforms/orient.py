@@ -50,7 +50,8 @@ class OrientSlicesd(MapTransform):
         allow_missing_keys: pass over absent keys.
 
     Raises:
-        DataError: an affine that is none, or a single slice that another plane would cut into lines.
+        DataError: an affine that is none, a single slice that another plane would cut into lines, or another plane of a volume whose ``geometry`` is
+            ``"unknown"``.
         OptionError: no such plane.
 
     Example:
@@ -77,6 +78,11 @@ class OrientSlicesd(MapTransform):
     def _oriented(self, image: MetaTensor) -> MetaTensor:
         meta, values = metadata(image), plain(image)
         affine = usable_affine(image.affine, "image")
+        if meta.get("geometry") == "unknown" and self.plane != "native":
+            raise DataError(
+                f"The volume does not say where it lies in the patient (neither sform nor qform), and slices of the {self.plane} plane are asked for; "
+                "expected a place, to know that plane: export it again, or use plane native."
+            )
         if meta.get("geometry", "none" if np.array_equal(affine, np.eye(4)) else "patient") == "patient":
             order = _display_order(affine, self.plane)
             if values.shape[-1] == 1 and order[2, 0] != 2:

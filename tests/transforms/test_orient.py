@@ -179,6 +179,13 @@ def test_the_source_is_not_changed():
     assert not torch.equal(out.as_tensor(), source.as_tensor())
 
 
+def test_a_volume_that_does_not_say_where_it_lies_stays_as_it_is_stored():
+    volume = MetaTensor(torch.rand(1, 7, 6, 5), meta={"affine": torch.diag(torch.tensor([-1.0, 2, 3, 1])), "geometry": "unknown"})
+    assert torch.equal(OrientSlicesd("image")({"image": volume})["image"].as_tensor(), volume.as_tensor())
+    with pytest.raises(DataError, match=r"does not say where it lies in the patient .* use plane native"):
+        OrientSlicesd("image", plane="axial")({"image": volume})
+
+
 def test_one_slice_is_turned_but_not_cut():
     source = MetaTensor(torch.rand(1, 7, 6, 1), meta={"affine": torch.as_tensor(GRIDS["LAS"]), "geometry": "patient"})
     assert tuple(orient(source, "axial").shape) == (1, 6, 7, 1)

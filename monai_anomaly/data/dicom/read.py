@@ -35,7 +35,7 @@ class Grid(NamedTuple):
     shape: tuple[int, int, int]
     """Rows, columns, slices."""
     affine: NDArray[np.float64]
-    """``(4, 4)`` from (row, column, slice) to millimetres, right-anterior-superior; identity without a place in the patient."""
+    """``(4, 4)`` from (row, column, slice) to millimetres, right-anterior-superior; it says nothing without a place in the patient."""
     in_patient: bool
 
 
