@@ -59,7 +59,7 @@ NO_PLACE = "Its name is also that of a folder, or cannot be a file's name here; 
 TOO_LARGE = "expected less: unpack it yourself where there is room, or in parts, and name the folder."
 
 
-def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, list[Refusal]]:
+def unpack(path: str | os.PathLike[str]) -> tuple[Path, list[Refusal]]:
     """Unpack a zip archive into a folder of the user's cache, or find it there.
 
     The folder belongs to this state of the file (its path, size and time of change) and can be read by its owner only. It is written beside its place and
@@ -69,7 +69,6 @@ def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, l
 
     Args:
         path: the archive.
-        progress: show a progress bar for a large archive.
 
     Returns:
         The folder with the files; and what was refused. Refused files are called by their number in the archive, because their names may tell who it is.
@@ -91,7 +90,7 @@ def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, l
             with scratch_folder(home, "archive") as scratch:
                 whole = scratch / "whole"
                 whole.mkdir(mode=0o700)
-                refused = _unpack(path, whole, progress)
+                refused = _unpack(path, whole)
                 publish(whole, folder, scratch, lambda there: _known(there) is not None)
             logger.info("Unpacked a zip archive to %s, where it is found again; remove that folder when it is no longer needed.", folder)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
@@ -138,7 +137,7 @@ class _Guarded(io.BufferedReader):
         return data
 
 
-def _unpack(path: Path, whole: Path, progress: bool) -> list[Refusal]:
+def _unpack(path: Path, whole: Path) -> list[Refusal]:
     """Write all files and the marker; give what was refused."""
     target = _Target(whole, min(MAX_UNPACKED_BYTES, shutil.disk_usage(whole).free // 2))
     refused: dict[str, list[int]] = {}
@@ -155,7 +154,7 @@ def _unpack(path: Path, whole: Path, progress: bool) -> list[Refusal]:
         members = archive.infolist()
         overlapping = _overlapping(members, os.fstat(file.fileno()).st_size)
         size = sum(member.file_size for member in members)
-        with tqdm(total=size, desc="unpacking", unit="B", unit_scale=True, disable=not progress or size < BAR_FROM_BYTES) as bar:
+        with tqdm(total=size, desc="unpacking", unit="B", unit_scale=True, disable=size < BAR_FROM_BYTES) as bar:
             for number, member in enumerate(members, start=1):
                 why = _distrusted(member) or (OVERLAPS if number in overlapping else target.write(archive, member, bar))
                 if why:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "series_refusal", "slug", "unique_names"]
+__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "case_refusal", "pseudonym", "series_refusal", "slug", "unique_names"]
 
 LONGEST_NAME = 100
 
@@ -127,6 +127,16 @@ def case_name(case: Case) -> str:
     image = case["image"]
     series = case.get("series", "case")
     return f"{series} ({Path(image).name})" if isinstance(image, str) else f"{series} ({len(image)} files)"
+
+
+def case_refusal(case: Case, reason: str) -> Refusal:
+    """A case that could not be read, as it stands in ``refused.csv``.
+
+    Example:
+        >>> case_refusal({"image": "scans/1.png", "series": "scans_1"}, "The file is cut off.").where
+        'scans_1 (1.png)'
+    """
+    return Refusal(case_name(case), reason, len(case_files(case)), case.get("series", ""))
 
 
 def pseudonym(prefix: str, identifier: str) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
 from .archive import unpack
-from .cases import Case, CaseList, Refusal, series_refusal, slug, unique_names
+from .cases import Case, CaseList, Refusal, series_refusal
 from .datalist import read_datalist
 from .formats import HIDDEN, file_format, is_side_file, walk
 from .places import relative, without_suffix
-from .sources import Source, gather, log_refused, one_source
+from .sources import Source, gather, log_refused, named, one_source
 
 __all__ = ["find_case", "find_cases", "find_sources"]
 
@@ -63,7 +62,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
         found = _layout(root)
     else:
         sources, refused, n_files = gather(walk(root), root)
-        found = CaseList(tuple(_named((source, {"split": "test"}) for source in sources)), tuple(refused), n_files, root)
+        found = CaseList(tuple(named((source, {"split": "test"}) for source in sources)), tuple(refused), n_files, root)
     found = replace(found, refused=(*refused_before, *found.refused), found=found.found + sum(refusal.files for refusal in refused_before))
     refused_files = sum(refusal.files for refusal in found.refused)
     log_refused(found.refused)
@@ -96,7 +95,7 @@ def find_case(image: str | os.PathLike[str]) -> CaseList:
     if not path.exists():
         raise DataError(f"There is no file or folder {path}; expected an image file, a NIfTI volume, or the folder of one DICOM series.")
     source, n_files = one_source(path.name, path.parent)
-    return CaseList(tuple(_named([(source, {"split": "test"})])), (), n_files, path.parent)
+    return CaseList(tuple(named([(source, {"split": "test"})])), (), n_files, path.parent)
 
 
 def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) -> tuple[list[Source], list[Refusal], int, Path]:
@@ -121,7 +120,7 @@ def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) ->
     layout = _has_layout(root)
     files = (path for path in walk(root) if not (layout and path.is_relative_to(root / "ground_truth")))
     sources, refused, n_files = gather(files, root, keep_ids)
-    names = unique_names(slug(source.series) for source in sources)
+    names = [case["series"] for case in named((source, {}) for source in sources)]
     sources = [replace(source, series=name, patient=source.patient or name) for source, name in zip(sources, names, strict=True)]
     return sources, [*refused_before, *refused], n_files + sum(refusal.files for refusal in refused_before), root
 
@@ -194,7 +193,7 @@ def _layout(root: Path) -> CaseList:
             refused.append(Refusal(relative(Path(source.image), root), wrong_place))
         else:
             refused.append(series_refusal(source.series, source.place, wrong_place, len(source.image)))
-    cases = _named(entries)
+    cases = named(entries)
     _report_masks(cases, masks)
     return CaseList(tuple(cases), tuple(refused), n_files + n_here, root)
 
@@ -218,13 +217,3 @@ def _report_masks(cases: list[Case], masks: dict[str, Path]) -> None:
         )
     if used and bare:
         logger.warning("%d abnormal cases have no mask in ground_truth/; they take no part in pixel metrics.", bare)
-
-
-def _named(entries: Iterable[tuple[Source, Case]]) -> list[Case]:
-    """Cases with unique series names; the patient of a file that does not name one is called like it."""
-    pairs = list(entries)
-    names = unique_names(slug(source.series) for source, _ in pairs)
-    return [
-        {"image": source.image, "patient": slug(source.patient) if source.patient else name, "series": name, **known}
-        for (source, known), name in zip(pairs, names, strict=True)
-    ]

@@ -10,10 +10,11 @@ from typing import Literal
 
 from ..errors import DataError
 
-__all__ = ["RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
+__all__ = ["DICOM_FORMATS", "RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
 
 Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", "zip", ""]
 RASTER_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+DICOM_FORMATS = ("DICOM", "DICOM without preamble")
 
 HIDDEN = (".", "__MACOSX")
 """How the names of folders begin that are passed over; of files only the dot counts."""

@@ -88,9 +88,8 @@ def index_rows(sources: Sequence[Source], refused: Sequence[Refusal]) -> list[di
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     rows = []
     for source in sources:
-        known, (rows_, columns, slices) = source.shape[0] > 0, source.shape
         spacing = dict(zip(("spacing_rows_mm", "spacing_columns_mm", "spacing_slices_mm"), source.spacing_mm, strict=False))
-        size = {"rows": rows_, "columns": columns, "slices": slices} if known else {}
+        size = dict(zip(("rows", "columns", "slices"), source.shape, strict=True))
         about = {
             "patient": source.patient,
             "series": source.series,
@@ -110,8 +109,9 @@ def index_cases(sources: Sequence[Source]) -> list[Case]:
     """The sources as cases without label for :func:`monai_anomaly.data.write_datalist`, by patient.
 
     Example:
-        >>> index_cases([Source("b.nii", "b", "p-2", "s-2", "volume"), Source("a.nii", "a", "p-1", "s-1", "volume")])[0]["series"]
-        's-1'
+        >>> a, b = (Source(f"{n}.nii", n, f"p-{n}", f"s-{n}", "volume", "MR", (256, 256, 20)) for n in "ab")
+        >>> index_cases([b, a])[0]["series"]
+        's-a'
     """
     cases: list[Case] = [{"image": one.image, "patient": one.patient, "series": one.series, "split": "test"} for one in sources]
     return sorted(cases, key=lambda case: (_natural(case["patient"]), _natural(case["series"])))
@@ -142,9 +142,8 @@ def _row(patient: str, modality: str, series: str, kind: str, group: Sequence[So
     first = group[0]
     spacings = {one.spacing_mm for one in group}
     spacing = " x ".join(_rounded(distance) for distance in first.spacing_mm) if len(spacings) == 1 else "different"
-    size = " x ".join(_range(one.shape[axis] for one in group) for axis in (0, 1)) if all(one.shape[0] for one in group) else ""
-    slices = f"{first.shape[2]:,}" if first.shape[0] else ""
-    return _Row((patient, modality, series, kind, slices, size, spacing, first.plane, "read"))
+    size = " x ".join(_range(one.shape[axis] for one in group) for axis in (0, 1))
+    return _Row((patient, modality, series, kind, f"{first.shape[2]:,}", size, spacing, first.plane, "read"))
 
 
 def _refused_series(refusal: Refusal) -> _Row:

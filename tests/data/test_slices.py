@@ -301,7 +301,7 @@ def test_a_bad_case_is_left_out_in_training(broken, tmp_path, cached, caplog):
     assert "cannot be decoded" in dataset.refused[0].reason and "(3, 3, 1), the image (20, 24, 1)" in dataset.refused[1].reason
     assert "label 0 (normal) and a mask" in dataset.refused[2].reason
     assert len([record for record in caplog.records if "Left out" in record.message]) == 3
-    assert dataset.index == [(1, k) for k in range(5)] and dataset.cases == dataset.data == broken
+    assert dataset.index == [(1, k) for k in range(5)] and dataset.cases == broken
     assert dataset.intensity == {"CT window brain 0 to 80 HU": 1}
 
 
