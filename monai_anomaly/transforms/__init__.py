@@ -5,7 +5,7 @@ from __future__ import annotations
 from .empty import MarkEmptySlicesd
 from .imagenet import IMAGENET_MEAN, IMAGENET_STD, from_unit_range, to_unit_range
 from .intensity import ScaleIntensityByModalityd
-from .orient import OrientSlicesd, to_source_grid
+from .orient import OrientSlicesd
 from .resize import ResizeSlicesd
 from .rgb import ToRGBd
 from .windows import CT_WINDOWS_HU
@@ -20,6 +20,5 @@ __all__ = [
     "ScaleIntensityByModalityd",
     "ToRGBd",
     "from_unit_range",
-    "to_source_grid",
     "to_unit_range",
 ]
