@@ -1,4 +1,4 @@
-"""Fractal sums of a noise, and textures drawn from a generator."""
+"""Patches of fractal noise: octaves added up, and textures drawn from a generator."""
 
 from __future__ import annotations
 

@@ -55,7 +55,6 @@ class SimplexPatch(FractalPatch):
 
     def _noise(self, patches: Patches, count: tuple[int, int], scale: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
         permutation, origin = self.permutation, None
-        feature = self.feature_px * scale
         if permutation is None:
             permutation, origin = textures(count[0], 3, generator)
         return simplex_noise(
@@ -65,7 +64,7 @@ class SimplexPatch(FractalPatch):
             origin,
             octaves=self.octaves,
             persistence=self.persistence,
-            feature_px=feature,
+            feature_px=self.feature_px * scale,
             dtype=like.dtype,
         )
 
