@@ -31,17 +31,8 @@ import numpy as np
 import torch
 from lean import SIZE, training_step
 
-from monai_anomaly.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    CutPaste,
-    GaussianPatch,
-    PerlinPatch,
-    RectangleCutPaste,
-    ScarCutPaste,
-    SimplexPatch,
-    from_unit_range,
-)
+from monai_anomaly.transforms import IMAGENET_MEAN, IMAGENET_STD, from_unit_range
+from monai_anomaly.transforms.pseudo import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
 from monai_anomaly.transforms.pseudo.fractal import textures
 from monai_anomaly.transforms.pseudo.region import box_patches
 from monai_anomaly.transforms.pseudo.simplex_patch import simplex_noise

@@ -14,6 +14,7 @@ __all__ = [
     "ExportError",
     "OptionError",
     "WeightsError",
+    "error_chain",
     "find_anomaly_error",
 ]
 
@@ -63,10 +64,20 @@ def find_anomaly_error(error: BaseException | None) -> AnomalyError | None:
         >>> find_anomaly_error(outer)
         DataError('empty.png holds 0 bytes')
     """
-    seen: set[int] = set()
-    while error is not None and not isinstance(error, AnomalyError):
-        if id(error) in seen:  # an error can be its own cause: raise error from error
-            return None
-        seen.add(id(error))
+    return next((one for one in error_chain(error) if isinstance(one, AnomalyError)), None)
+
+
+def error_chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what led to it, each once; the innermost comes last.
+
+    Example:
+        >>> outer = RuntimeError("failed to instantiate")
+        >>> outer.__cause__ = OSError("disk full")
+        >>> [type(one).__name__ for one in error_chain(outer)]
+        ['RuntimeError', 'OSError']
+    """
+    chain: list[BaseException] = []
+    while error is not None and not any(error is one for one in chain):  # an error can be its own cause: raise error from error
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return error
+    return chain

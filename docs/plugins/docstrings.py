@@ -17,10 +17,29 @@ LITERAL = re.compile(r"^( *)::\n\n((?:\1 {4}.*\n|\n)+)", re.MULTILINE)
 class Docstrings(griffe.Extension):
     """Rewrite each docstring before it is parsed."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Called for each module, class, function and attribute."""
         if obj.docstring:
             obj.docstring.value = _rewritten(obj.docstring.value)
+
+    def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        """Called for each class, all of them read: keywords of a dataclass, its bases' too, become one table instead of a heading each."""
+        if not any("kw_only=True" in str(decorator.value) for decorator in cls.decorators):
+            return
+        table: dict[str, str] = {}
+        for part in (cls, *cls.mro()):
+            for name, field in part.members.items():
+                if "instance-attribute" in field.labels and field.docstring:
+                    self.fields[field.path] = _rewritten(" ".join(field.docstring.value.split()))
+                    field.docstring = None  # has no heading then
+                if field.path in self.fields:
+                    table.setdefault(name, self.fields[field.path])
+        lines = "".join(f"\n    {name}: {text}" for name, text in table.items())
+        cls.docstring.value = cls.docstring.value.replace("\n\nRaises:", f"\n\nArgs:{lines}\n\nRaises:", 1)
 
 
 def _rewritten(text: str) -> str:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from .cases import Refusal
-from .folders import scratch_folder, user_cache
+from .folders import publish, scratch_folder, user_cache
 from .formats import reason
 
 __all__ = ["unpack"]
@@ -59,7 +59,7 @@ NO_PLACE = "Its name is also that of a folder, or cannot be a file's name here; 
 TOO_LARGE = "expected less: unpack it yourself where there is room, or in parts, and name the folder."
 
 
-def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, list[Refusal]]:
+def unpack(path: str | os.PathLike[str]) -> tuple[Path, list[Refusal]]:
     """Unpack a zip archive into a folder of the user's cache, or find it there.
 
     The folder belongs to this state of the file (its path, size and time of change) and can be read by its owner only. It is written beside its place and
@@ -69,7 +69,6 @@ def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, l
 
     Args:
         path: the archive.
-        progress: show a progress bar for a large archive.
 
     Returns:
         The folder with the files; and what was refused. Refused files are called by their number in the archive, because their names may tell who it is.
@@ -91,8 +90,8 @@ def unpack(path: str | os.PathLike[str], progress: bool = True) -> tuple[Path, l
             with scratch_folder(home, "archive") as scratch:
                 whole = scratch / "whole"
                 whole.mkdir(mode=0o700)
-                refused = _unpack(path, whole, progress)
-                _publish(whole, folder, scratch)
+                refused = _unpack(path, whole)
+                publish(whole, folder, scratch, lambda there: _known(there) is not None)
             logger.info("Unpacked a zip archive to %s, where it is found again; remove that folder when it is no longer needed.", folder)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise DataError(
@@ -111,7 +110,7 @@ def _known(folder: Path) -> list[Refusal] | None:
     """What was refused when the archive was unpacked; ``None`` if it is not there, or files are missing since."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        refused = [Refusal(str(where), str(why), int(files)) for where, why, files in marker["refused"]]
+        refused = [Refusal(str(where), str(why), int(files)) for where, why, files, *_ in marker["refused"]]
         return refused if marker["files"] == _count(folder / FILES) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -119,21 +118,6 @@ def _known(folder: Path) -> list[Refusal] | None:
 
 def _count(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
-
-
-def _publish(whole: Path, folder: Path, scratch: Path) -> None:
-    """Rename; another process may have been quicker, and what is there and not whole makes room."""
-    for attempt in count(1):
-        try:
-            os.rename(whole, folder)
-            return
-        except OSError:
-            if _known(folder) is not None:
-                return
-            if attempt == 3:
-                raise
-        if folder.exists():
-            os.rename(folder, scratch / f"replaced-{attempt}")
 
 
 class _Guarded(io.BufferedReader):
@@ -153,7 +137,7 @@ class _Guarded(io.BufferedReader):
         return data
 
 
-def _unpack(path: Path, whole: Path, progress: bool) -> list[Refusal]:
+def _unpack(path: Path, whole: Path) -> list[Refusal]:
     """Write all files and the marker; give what was refused."""
     target = _Target(whole, min(MAX_UNPACKED_BYTES, shutil.disk_usage(whole).free // 2))
     refused: dict[str, list[int]] = {}
@@ -170,7 +154,7 @@ def _unpack(path: Path, whole: Path, progress: bool) -> list[Refusal]:
         members = archive.infolist()
         overlapping = _overlapping(members, os.fstat(file.fileno()).st_size)
         size = sum(member.file_size for member in members)
-        with tqdm(total=size, desc="unpacking", unit="B", unit_scale=True, disable=not progress or size < BAR_FROM_BYTES) as bar:
+        with tqdm(total=size, desc="unpacking", unit="B", unit_scale=True, disable=size < BAR_FROM_BYTES) as bar:
             for number, member in enumerate(members, start=1):
                 why = _distrusted(member) or (OVERLAPS if number in overlapping else target.write(archive, member, bar))
                 if why:

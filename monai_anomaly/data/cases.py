@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "slug", "unique_names"]
+__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "case_refusal", "pseudonym", "series_refusal", "slug", "unique_names"]
 
 LONGEST_NAME = 100
 
@@ -49,6 +49,24 @@ class Refusal(NamedTuple):
     reason: str
     files: int = 1
     """How many files it stands for: a series is refused as a whole."""
+    series: str = ""
+    """Of a series its name, which also stands in :attr:`where`; ``""`` of a file."""
+
+
+def series_refusal(series: str, place: str, reason: str, files: int) -> Refusal:
+    """A series that is refused as a whole.
+
+    Args:
+        series: its pseudonym, or whatever it is called.
+        place: its folder, as it is shown.
+        reason: why.
+        files: how many it has.
+
+    Example:
+        >>> series_refusal("s-1", "a/b", "A slice is missing.", 24).where
+        'series s-1 in a/b'
+    """
+    return Refusal(f"series {series} in {place}", reason, files, series)
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,16 @@ def case_name(case: Case) -> str:
     image = case["image"]
     series = case.get("series", "case")
     return f"{series} ({Path(image).name})" if isinstance(image, str) else f"{series} ({len(image)} files)"
+
+
+def case_refusal(case: Case, reason: str) -> Refusal:
+    """A case that could not be read, as it stands in ``refused.csv``.
+
+    Example:
+        >>> case_refusal({"image": "scans/1.png", "series": "scans_1"}, "The file is cut off.").where
+        'scans_1 (1.png)'
+    """
+    return Refusal(case_name(case), reason, len(case_files(case)), case.get("series", ""))
 
 
 def pseudonym(prefix: str, identifier: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from ..files import write_json
-from .cases import Case, CaseList, Refusal, slug, unique_names
+from .cases import Case, CaseList, Refusal, slug
 from .formats import file_format, reason
-from .sources import RefusedFilesError, Source, one_source
+from .sources import RefusedFilesError, Source, named, one_source
 
 __all__ = ["MAX_BYTES", "read_datalist", "write_datalist"]
 
@@ -81,7 +81,8 @@ def read_datalist(path: str | os.PathLike[str]) -> CaseList:
                 raise DataError(
                     f"{where} of {path} has label 1; expected normal cases only, because a detector learns from normal scans: move it to testing."
                 )
-    return CaseList(tuple(_named(known, path)), tuple(refused), found, path.parent)
+    _check_names(known, path)
+    return CaseList(tuple(named(known)), tuple(refused), found, path.parent)
 
 
 def write_datalist(path: str | os.PathLike[str], cases: Iterable[Case]) -> Path:
@@ -170,15 +171,10 @@ def _add_mask(case: Case, entry: Any, folder: Path) -> None:
     case["mask"] = str(folder / mask)
 
 
-def _named(known: list[tuple[Source, Case]], path: Path) -> list[Case]:
+def _check_names(known: list[tuple[Source, Case]], path: Path) -> None:
     given = [case["series"] for _, case in known if "series" in case]
     if len(set(given)) < len(given):
         twice = next(name for name in given if given.count(name) > 1)
         raise DataError(
             f"The series name {slug(twice)} occurs {given.count(twice)} times in {path}; expected a name of its own for each case."
         )
-    names = unique_names(slug(case.get("series", source.series)) for source, case in known)
-    return [
-        {**case, "image": source.image, "patient": slug(case.get("patient") or source.patient or name), "series": name}
-        for (source, case), name in zip(known, names, strict=True)
-    ]

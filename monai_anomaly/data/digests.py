@@ -20,7 +20,6 @@ __all__ = ["find_duplicates", "fingerprint", "report_duplicates"]
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "calibration", "test")
 SHOWN = 20
 
 
@@ -44,26 +43,31 @@ def find_duplicates(cases: Sequence[Case]) -> list[list[Case]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def report_duplicates(*splits: Sequence[Case]) -> list[list[Case]]:
+def report_duplicates(train: Sequence[Case], calibration: Sequence[Case], test: Sequence[Case]) -> list[list[Case]]:
     """Find identical images on both sides of a split, and warn of them: scores of such test images are too good.
 
     Args:
-        splits: cases to train on, to calibrate with, and to test on; any number of lists.
+        train: cases to train on.
+        calibration: cases to calibrate with.
+        test: cases to test on.
 
     Returns:
-        The groups of identical images that lie in more than one list.
+        The groups of identical images that lie in more than one of them.
 
     Example:
         >>> report_duplicates([], [], [])
         []
     """
-    side = {id(case): number for number, cases in enumerate(splits) for case in cases}
+    splits = {"train": train, "calibration": calibration, "test": test}
+    side = {id(case): name for name, cases in splits.items() for case in cases}
     crossing = [
-        group for group in find_duplicates([case for cases in splits for case in cases]) if len({side[id(case)] for case in group}) > 1
+        group
+        for group in find_duplicates([case for cases in splits.values() for case in cases])
+        if len({side[id(case)] for case in group}) > 1
     ]
     for group in crossing[:SHOWN]:
         logger.warning(
-            "Identical images on both sides of a split: %s.", " = ".join(f"{case_name(case)} in {_name(side[id(case)])}" for case in group)
+            "Identical images on both sides of a split: %s.", " = ".join(f"{case_name(case)} in {side[id(case)]}" for case in group)
         )
     if crossing:
         logger.warning(
@@ -81,10 +85,6 @@ def fingerprint(cases: Sequence[Case]) -> str:
         'e3b0c442'
     """
     return hashlib.sha256("\n".join(sorted(_digests(cases))).encode()).hexdigest()
-
-
-def _name(side: int) -> str:
-    return SPLITS[side] if side < len(SPLITS) else f"list {side + 1}"
 
 
 def _digests(cases: Sequence[Case]) -> list[str]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
 from .archive import unpack
-from .cases import Case, CaseList, Refusal, slug, unique_names
+from .cases import Case, CaseList, Refusal, series_refusal
 from .datalist import read_datalist
-from .formats import file_format, is_side_file, walk
+from .formats import HIDDEN, file_format, is_side_file, walk
 from .places import relative, without_suffix
-from .sources import Source, gather, log_refused, one_source
+from .sources import Source, gather, log_refused, named, one_source
 
 __all__ = ["find_case", "find_cases", "find_sources"]
 
@@ -35,7 +34,8 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
       ``test/<class>/<stem>.*`` is ``ground_truth/<class>/<stem>_mask.*`` or ``<stem>.*``; of a series in ``test/<class>/<folder>`` a NIfTI file
       ``<folder>_mask.nii.gz`` or ``<folder>.nii.gz``.
     * Any other folder, or the ``DICOMDIR`` in it: everything below it is to be scored (split ``"test"``, no label).
-    * A zip archive: unpacked into the user's cache, then as the folder in it. Archives in a folder are unpacked likewise.
+    * A zip archive: unpacked into the user's cache, then as the folder in it; layout and datalist may lie one folder deeper. Archives in a folder are
+      unpacked likewise.
 
     What a file is, is told by its content; see :func:`monai_anomaly.data.sources.gather`. DICOM files are grouped by series and stack whatever their names
     and folders; pseudonyms come from hashes of their identifiers, and parts of paths that name a patient are masked. Each image file or NIfTI volume is a
@@ -58,11 +58,11 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> CaseList:
         found = read_datalist(root)
     elif (root / "datalist.json").is_file():
         found = read_datalist(root / "datalist.json")
-    elif (root / "train").is_dir() or (root / "test").is_dir():
+    elif _has_layout(root):
         found = _layout(root)
     else:
         sources, refused, n_files = gather(walk(root), root)
-        found = CaseList(tuple(_named((source, {"split": "test"}) for source in sources)), tuple(refused), n_files, root)
+        found = CaseList(tuple(named((source, {"split": "test"}) for source in sources)), tuple(refused), n_files, root)
     found = replace(found, refused=(*refused_before, *found.refused), found=found.found + sum(refusal.files for refusal in refused_before))
     refused_files = sum(refusal.files for refusal in found.refused)
     log_refused(found.refused)
@@ -95,7 +95,7 @@ def find_case(image: str | os.PathLike[str]) -> CaseList:
     if not path.exists():
         raise DataError(f"There is no file or folder {path}; expected an image file, a NIfTI volume, or the folder of one DICOM series.")
     source, n_files = one_source(path.name, path.parent)
-    return CaseList(tuple(_named([(source, {"split": "test"})])), (), n_files, path.parent)
+    return CaseList(tuple(named([(source, {"split": "test"})])), (), n_files, path.parent)
 
 
 def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) -> tuple[list[Source], list[Refusal], int, Path]:
@@ -117,10 +117,10 @@ def find_sources(dataset_dir: str | os.PathLike[str], keep_ids: bool = False) ->
     root, refused_before = _root(Path(dataset_dir).expanduser().absolute())
     if root.is_file():
         raise DataError(f"{root.name} is a file; {EXPECTED}: name the folder.")
-    layout = (root / "train").is_dir() or (root / "test").is_dir()
+    layout = _has_layout(root)
     files = (path for path in walk(root) if not (layout and path.is_relative_to(root / "ground_truth")))
     sources, refused, n_files = gather(files, root, keep_ids)
-    names = unique_names(slug(source.series) for source in sources)
+    names = [case["series"] for case in named((source, {}) for source in sources)]
     sources = [replace(source, series=name, patient=source.patient or name) for source, name in zip(sources, names, strict=True)]
     return sources, [*refused_before, *refused], n_files + sum(refusal.files for refusal in refused_before), root
 
@@ -133,10 +133,25 @@ def _root(path: Path) -> tuple[Path, list[Refusal]]:
         raise DataError(f"There is no folder or datalist {path}; {EXPECTED}: check the path.")
     if file_format(path) == "zip":
         folder, refused = unpack(path)
-        return folder, refused
+        return _packed(folder), refused
     if path.name.upper().startswith("DICOMDIR"):
         return path.parent, []  # the tree is walked; the paths written in the file are never followed
     return path, []
+
+
+def _packed(folder: Path) -> Path:
+    """The folder that was packed: ``zip -r scans.zip scans`` puts layout and datalist one folder deeper. Where neither is found, names stay as they are."""
+    inner = folder
+    while not (_has_layout(inner) or (inner / "datalist.json").is_file()):
+        names = [name for name in os.listdir(inner) if not name.startswith(HIDDEN)]
+        if len(names) != 1 or not (inner / names[0]).is_dir():
+            return folder
+        inner = inner / names[0]
+    return inner
+
+
+def _has_layout(root: Path) -> bool:
+    return (root / "train").is_dir() or (root / "test").is_dir()
 
 
 def _layout(root: Path) -> CaseList:
@@ -177,8 +192,8 @@ def _layout(root: Path) -> CaseList:
         if isinstance(source.image, str):
             refused.append(Refusal(relative(Path(source.image), root), wrong_place))
         else:
-            refused.append(Refusal(f"series {source.series} in {source.place}", wrong_place, len(source.image)))
-    cases = _named(entries)
+            refused.append(series_refusal(source.series, source.place, wrong_place, len(source.image)))
+    cases = named(entries)
     _report_masks(cases, masks)
     return CaseList(tuple(cases), tuple(refused), n_files + n_here, root)
 
@@ -202,13 +217,3 @@ def _report_masks(cases: list[Case], masks: dict[str, Path]) -> None:
         )
     if used and bare:
         logger.warning("%d abnormal cases have no mask in ground_truth/; they take no part in pixel metrics.", bare)
-
-
-def _named(entries: Iterable[tuple[Source, Case]]) -> list[Case]:
-    """Cases with unique series names; the patient of a file that does not name one is called like it."""
-    pairs = list(entries)
-    names = unique_names(slug(source.series) for source, _ in pairs)
-    return [
-        {"image": source.image, "patient": slug(source.patient) if source.patient else name, "series": name, **known}
-        for (source, known), name in zip(pairs, names, strict=True)
-    ]

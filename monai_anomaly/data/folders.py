@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["scratch_folder", "user_cache"]
+from ..errors import DataError
+
+__all__ = ["publish", "scratch_folder", "user_cache"]
 
 FORGOTTEN_AFTER_S = 3600
+ATTEMPTS = 10
+OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def user_cache() -> Path:
@@ -55,3 +60,42 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def publish(
+    whole: Path, folder: Path, scratch: Path, is_whole: Callable[[Path], bool], may_replace: Callable[[Path], object] = bool
+) -> None:
+    """Rename a folder that was written whole to its place. Another process may have been quicker: what it put there stays if it is whole, else it makes room.
+
+    Args:
+        whole: what was written, in ``scratch``.
+        folder: its place.
+        scratch: see :func:`scratch_folder`; what makes room goes there.
+        is_whole: whether the folder that is there will do.
+        may_replace: raises if what is there must not make room.
+
+    Raises:
+        DataError: others kept putting something there.
+        OSError: it cannot be renamed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as parent, scratch_folder(Path(parent), "study") as scratch:
+        ...     (scratch / "whole").mkdir()
+        ...     publish(scratch / "whole", Path(parent, "study"), scratch, is_whole=Path.is_dir)
+        ...     os.listdir(Path(parent, "study"))
+        []
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            os.rename(whole, folder)
+            return
+        except OSError as error:
+            failed = error
+        if is_whole(folder):
+            return
+        may_replace(folder)
+        with suppress(FileNotFoundError):  # it has gone meanwhile, or was never there
+            os.rename(folder, scratch / f"replaced-{attempt}")
+    if failed.errno not in OCCUPIED:
+        raise failed
+    raise DataError(f"{folder} kept changing while it was written; expected to be alone: end the other processes, run again.") from failed

@@ -10,10 +10,14 @@ from typing import Literal
 
 from ..errors import DataError
 
-__all__ = ["RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
+__all__ = ["DICOM_FORMATS", "RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
 
 Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", "zip", ""]
 RASTER_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+DICOM_FORMATS = ("DICOM", "DICOM without preamble")
+
+HIDDEN = (".", "__MACOSX")
+"""How the names of folders begin that are passed over; of files only the dot counts."""
 
 SIDE_SUFFIXES = frozenset(
     {
@@ -37,7 +41,7 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise DataError("The folder cannot be listed; expected to be allowed to read it: check its permissions.")
+            raise DataError(_about_folder(path))
         if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
             raise DataError("It is no regular file but a pipe or device; expected an image file: leave it out.")
         with open(path, "rb") as file:
@@ -69,6 +73,15 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     return ""
 
 
+def _about_folder(path: str | os.PathLike[str]) -> str:
+    """Why a folder is no file: it stands for itself where it is locked, and by mistake elsewhere."""
+    try:
+        os.scandir(path).close()
+    except OSError:
+        return "The folder cannot be listed; expected to be allowed to read it: check its permissions."
+    return "A folder was found where a file is expected: name the file."
+
+
 def is_side_file(path: Path) -> bool:
     """Whether a file that is no image may lie beside images without a word: tables, notes, a DICOM index.
 
@@ -94,7 +107,7 @@ def walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
     yield from sorted(locked)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["plane_of", "spacing_of"]
+__all__ = ["RAS_TO_LPS", "plane_of", "spacing_of"]
 
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From NIfTI's axes (right, anterior, superior) to DICOM's (left, posterior, superior), and back."""
 PLANES = ("sagittal", "coronal", "axial")
 OBLIQUE_DEGREES = 20.0
 

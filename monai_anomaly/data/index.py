@@ -59,7 +59,7 @@ def index_table(sources: Sequence[Source], refused: Sequence[Refusal], n_files: 
           1 file: The file holds 0 bytes.
             2.png
     """
-    series = [row for row in map(_refused_series, refused) if row is not None]
+    series = [_refused_series(refusal) for refusal in refused if refusal.series]
     rows = sorted([*_read(sources), *series], key=lambda row: [_natural(row.cells[n]) for n in (0, 1, 2)])
     if rows:
         yield from _aligned(rows)
@@ -70,7 +70,7 @@ def index_table(sources: Sequence[Source], refused: Sequence[Refusal], n_files: 
     unnamed = sum(map(_is_unnamed, sources))
     each = " (each file that names none counted as one)" if unnamed and len(sources) > 1 else ""
     yield f"{counts} of {_n(patients, 'patient')}{each}, {n_refused:,} refused."
-    files = [refusal for refusal in refused if _refused_series(refusal) is None]
+    files = [refusal for refusal in refused if not refusal.series]
     if files:
         yield ""
         yield f"Refused, by reason{' (refused series stand in the table)' if series else ''}:"
@@ -88,9 +88,8 @@ def index_rows(sources: Sequence[Source], refused: Sequence[Refusal]) -> list[di
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     rows = []
     for source in sources:
-        known, (rows_, columns, slices) = source.shape[0] > 0, source.shape
         spacing = dict(zip(("spacing_rows_mm", "spacing_columns_mm", "spacing_slices_mm"), source.spacing_mm, strict=False))
-        size = {"rows": rows_, "columns": columns, "slices": slices} if known else {}
+        size = dict(zip(("rows", "columns", "slices"), source.shape, strict=True))
         about = {
             "patient": source.patient,
             "series": source.series,
@@ -101,8 +100,7 @@ def index_rows(sources: Sequence[Source], refused: Sequence[Refusal]) -> list[di
         files = 1 if isinstance(source.image, str) else len(source.image)
         rows.append({**empty, "verdict": "read", **about, "files": files, **size, **spacing, "place": source.place})
     for refusal in refused:
-        series = _series_of(refusal)
-        named = {"series": series[0], "place": series[1]} if series else {"place": refusal.where}
+        named = {"series": refusal.series or None, "place": _place(refusal)}
         rows.append({**empty, "verdict": "refused", **named, "files": refusal.files, "reason": refusal.reason})
     return rows
 
@@ -111,8 +109,9 @@ def index_cases(sources: Sequence[Source]) -> list[Case]:
     """The sources as cases without label for :func:`monai_anomaly.data.write_datalist`, by patient.
 
     Example:
-        >>> index_cases([Source("b.nii", "b", "p-2", "s-2", "volume"), Source("a.nii", "a", "p-1", "s-1", "volume")])[0]["series"]
-        's-1'
+        >>> a, b = (Source(f"{n}.nii", n, f"p-{n}", f"s-{n}", "volume", "MR", (256, 256, 20)) for n in "ab")
+        >>> index_cases([b, a])[0]["series"]
+        's-a'
     """
     cases: list[Case] = [{"image": one.image, "patient": one.patient, "series": one.series, "split": "test"} for one in sources]
     return sorted(cases, key=lambda case: (_natural(case["patient"]), _natural(case["series"])))
@@ -143,22 +142,17 @@ def _row(patient: str, modality: str, series: str, kind: str, group: Sequence[So
     first = group[0]
     spacings = {one.spacing_mm for one in group}
     spacing = " x ".join(_rounded(distance) for distance in first.spacing_mm) if len(spacings) == 1 else "different"
-    size = " x ".join(_range(one.shape[axis] for one in group) for axis in (0, 1)) if all(one.shape[0] for one in group) else ""
-    slices = f"{first.shape[2]:,}" if first.shape[0] else ""
-    return _Row((patient, modality, series, kind, slices, size, spacing, first.plane, "read"))
+    size = " x ".join(_range(one.shape[axis] for one in group) for axis in (0, 1))
+    return _Row((patient, modality, series, kind, f"{first.shape[2]:,}", size, spacing, first.plane, "read"))
 
 
-def _series_of(refusal: Refusal) -> tuple[str, str] | None:
-    """Name and place of a refused series; of a refused file ``None``."""
-    found = re.fullmatch(r"series (\S+) in (.*)", refusal.where, re.DOTALL)
-    return (found[1], found[2]) if found else None
+def _refused_series(refusal: Refusal) -> _Row:
+    return _Row(("", "", refusal.series, "series", f"{refusal.files:,}", "", "", "", "refused"), f"in {_place(refusal)}: {refusal.reason}")
 
 
-def _refused_series(refusal: Refusal) -> _Row | None:
-    series = _series_of(refusal)
-    if series is None:
-        return None
-    return _Row(("", "", series[0], "series", f"{refusal.files:,}", "", "", "", "refused"), f"in {series[1]}: {refusal.reason}")
+def _place(refusal: Refusal) -> str:
+    """Where a refused file is, or the folder of a refused series."""
+    return refusal.where.removeprefix(f"series {refusal.series} in ") if refusal.series else refusal.where
 
 
 def _aligned(rows: Sequence[_Row]) -> Iterator[str]:

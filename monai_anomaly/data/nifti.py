@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +20,7 @@ from ..errors import DataError
 from .dicom import MAX_VOXELS, Grid
 from .formats import reason
 
-__all__ = ["nifti_grid", "read_nifti"]
+__all__ = ["UNITS_MM", "NiftiSpace", "nifti_grid", "nifti_space", "read_nifti"]
 
 Array = NDArray[Any]
 
@@ -29,9 +29,29 @@ MAX_OFFSET = 16 * 2**20
 BIG_BYTES, MAX_RATIO = 256 * 2**20, 200
 """A volume of more than so many bytes must not be compressed more than so many times: real scans are not."""
 
+UNITS_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+"""Units that a header may name, in millimetres."""
+UNIT_CODES = {1: "meter", 2: "mm", 3: "micron"}
+
+
+class NiftiSpace(NamedTuple):
+    """What a header says about its own affine.
+
+    Example:
+        >>> NiftiSpace().unit
+        'mm'
+    """
+
+    unit: str = "mm"
+    """One of :data:`UNITS_MM`; also where the header does not say."""
+    placed: bool = True
+    """There is an sform or a qform. Else readers make up a place, each another one."""
+
 
 def nifti_grid(path: str | os.PathLike[str]) -> Grid:
-    """The grid of a NIfTI volume, from its header: first two axes exchanged, (row, column, slice) for its (column, row, slice).
+    """The grid of a NIfTI volume in mm, from its header: first two axes exchanged, (row, column, slice) for its (column, row, slice).
+
+    A volume with neither sform nor qform has no place in the patient; of its affine the spacing alone is the file's.
 
     Raises:
         DataError: it cannot be read, is not one three-dimensional volume of real numbers, is too large, or has no usable affine.
@@ -42,6 +62,25 @@ def nifti_grid(path: str | os.PathLike[str]) -> Grid:
     """
     with _opened(path) as file:
         return _parse(file, os.path.getsize(path))[1]
+
+
+def nifti_space(path: str | os.PathLike[str]) -> NiftiSpace:
+    """The unit of a NIfTI volume's affine, and whether it says where the voxels lie.
+
+    Raises:
+        DataError: as :func:`nifti_grid`.
+
+    Example:
+        >>> nifti_space("flair.nii.gz")  # doctest: +SKIP
+        NiftiSpace(unit='mm', placed=True)
+    """
+    with _opened(path) as file:
+        return _space(_parse(file, os.path.getsize(path))[0])
+
+
+def _space(image: Any) -> NiftiSpace:
+    header = image.header
+    return NiftiSpace(UNIT_CODES.get(int(header["xyzt_units"]) & 7, "mm"), int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0)
 
 
 def read_nifti(path: str | os.PathLike[str]) -> tuple[Array, Grid]:
@@ -111,7 +150,9 @@ def _parse(file: Any, n_file_bytes: int) -> tuple[Any, Grid]:
         )
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise DataError("The NIfTI affine is no geometry; expected finite numbers that span a volume: export it again.")
-    return image, Grid((shape[1], shape[0], shape[2]), affine[:, [1, 0, 2, 3]], True)
+    space = _space(image)
+    affine[:3] *= UNITS_MM[space.unit]
+    return image, Grid((shape[1], shape[0], shape[2]), affine[:, [1, 0, 2, 3]], space.placed)
 
 
 def _check_header(file: Any) -> type[nib.Nifti1Image]:

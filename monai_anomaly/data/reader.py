@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from monai.data import ImageReader
@@ -14,21 +14,13 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .dicom import Grid, grid_of, read_dicom
-from .formats import RASTER_FORMATS, Format, file_format
+from .formats import DICOM_FORMATS, RASTER_FORMATS, Format, file_format
 from .nifti import nifti_grid, read_nifti
 from .raster import raster_shape, read_raster
 
 __all__ = ["CaseReader", "grid"]
 
 Array = NDArray[Any]
-
-DICOM_FORMATS = ("DICOM", "DICOM without preamble")
-
-
-class _Source(NamedTuple):
-    """What :meth:`CaseReader.read` hands to :meth:`CaseReader.get_data`: names only."""
-
-    files: tuple[str, ...]
 
 
 class CaseReader(ImageReader):
@@ -45,7 +37,8 @@ class CaseReader(ImageReader):
     =====================  =========================================================================================================
 
     With ``ensure_channel_first`` everything is ``(C, H, W, S)``. The metadata hold ``affine`` (``(4, 4)``, from (row, column, slice) to mm, right-anterior-
-    superior), ``geometry`` (``"patient"``, or ``"none"`` for pictures and frames in time, whose affine is the identity), ``modality`` (``"CT"``, ``"MR"``, ...;
+    superior), ``geometry`` (``"patient"``; ``"none"`` for pictures and frames in time, whose affine is the identity; ``"unknown"`` for a NIfTI volume with
+    neither sform nor qform), ``modality`` (``"CT"``, ``"MR"``, ...;
     ``""`` if the file does not say), ``units`` (``"HU"`` or ``""``), ``value_range`` (storage range of pictures such as ``(0, 255)``; ``()`` where it says
     nothing), ``source_format``, ``padding_pixels`` and ``original_channel_dim``.
 
@@ -64,17 +57,20 @@ class CaseReader(ImageReader):
         """Every name will do: the format is told by the content."""
         return True
 
-    def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **kwargs: Any) -> _Source:
+    def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **kwargs: Any) -> tuple[str, ...]:
         """Take the names; nothing is opened yet.
 
         Args:
             data: an image file, or the slice files of one stack.
             kwargs: none are known; there for MONAI's signature.
         """
-        return _Source(tuple(str(name) for name in ensure_tuple(data)))
+        return tuple(str(name) for name in ensure_tuple(data))
 
-    def get_data(self, img: _Source) -> tuple[Array, dict[str, Any]]:
+    def get_data(self, img: Sequence[str]) -> tuple[Array, dict[str, Any]]:
         """Open, check and decode.
+
+        Args:
+            img: what :meth:`read` took.
 
         Returns:
             The array and its metadata.
@@ -82,16 +78,16 @@ class CaseReader(ImageReader):
         Raises:
             DataError: the file or series cannot be used; the message says why.
         """
-        form = _format(img.files)
+        form = _format(img)
         if form in DICOM_FORMATS:
-            image = read_dicom(img.files)
+            image = read_dicom(img)
             units = "HU" if image.hounsfield else ""
             return image.array, _meta(image.array, image.grid, "DICOM", image.modality, image.value_range, units, image.n_padding)
         if form in RASTER_FORMATS:
-            pixels, value_range = read_raster(img.files[0])
+            pixels, value_range = read_raster(img[0])
             array = pixels[:, :, None]
             return array, _meta(array, _flat(array.shape[:2]), form, value_range=value_range)
-        array, place = read_nifti(img.files[0])
+        array, place = read_nifti(img[0])
         return array, _meta(array, place, "NIfTI")
 
 
@@ -139,7 +135,7 @@ def _meta(
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.SPATIAL_SHAPE: np.array(array.shape[:3]),
         MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if array.ndim == 4 else "no_channel",
-        "geometry": "patient" if place.in_patient else "none",
+        "geometry": "patient" if place.in_patient else "unknown" if form == "NIfTI" else "none",
         "modality": modality,
         "units": units,
         "value_range": value_range,

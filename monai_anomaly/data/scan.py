@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from .dicom import Grid, Header, look
-from .formats import RASTER_FORMATS, Format, file_format, is_side_file
+from .formats import DICOM_FORMATS, RASTER_FORMATS, file_format, is_side_file
 from .nifti import nifti_grid
 from .raster import raster_shape
 
@@ -28,7 +28,6 @@ class Found(NamedTuple):
     """One file."""
 
     path: str
-    form: Format
     refused: str = ""
     """Why, or ``""``."""
     header: Header | None = None
@@ -39,13 +38,12 @@ class Found(NamedTuple):
     identifiers: tuple[str, ...] = ()
 
 
-def scan(files: Sequence[Path], keep_ids: bool = False, progress: bool = True) -> Iterator[Found]:
+def scan(files: Sequence[Path], keep_ids: bool = False) -> Iterator[Found]:
     """Look at files, in their order; side files (tables, notes, ``DICOMDIR``) are passed over.
 
     Args:
         files: at any number; what is kept of each is small.
         keep_ids: name patients and series by their identifiers instead of pseudonyms.
-        progress: show a progress bar for many files.
 
     Example:
         >>> list(scan([]))
@@ -54,7 +52,7 @@ def scan(files: Sequence[Path], keep_ids: bool = False, progress: bool = True) -
     paths = [str(path) for path in files]
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     work = partial(_look_at_chunk, keep_ids=keep_ids)
-    with tqdm(total=len(paths), desc="looking at files", unit="file", disable=not progress or len(paths) < PARALLEL_FROM) as bar:
+    with tqdm(total=len(paths), desc="looking at files", unit="file", disable=len(paths) < PARALLEL_FROM) as bar:
         for found, n in _spread(work, chunks):
             bar.update(n)
             yield from found
@@ -79,17 +77,18 @@ def _look_at(path: str, keep_ids: bool) -> Found | None:
     try:
         form = file_format(path)
     except DataError as error:
-        return Found(path, "", str(error))
-    if is_side_file(Path(path)) and form in ("", "DICOM", "DICOM without preamble"):
+        return Found(path, str(error))
+    name = os.path.basename(path)
+    if name.upper().startswith("DICOMDIR") if form == "DICOM" else form in ("", "DICOM without preamble") and is_side_file(Path(name)):
         return None
     try:
         if form in RASTER_FORMATS:
-            return Found(path, form, picture=raster_shape(path))
-        if form in ("DICOM", "DICOM without preamble"):
+            return Found(path, picture=raster_shape(path))
+        if form in DICOM_FORMATS:
             seen = look(path, keep_ids)
-            return Found(path, form, seen.refused, seen.header, seen.grid, identifiers=seen.identifiers)
+            return Found(path, seen.refused, seen.header, seen.grid, identifiers=seen.identifiers)
         if form in ("NIfTI", "gzip"):
-            return Found(path, form, grid=nifti_grid(path))
-        return Found(path, form, "The content is none of PNG, JPEG, BMP, TIFF, DICOM and NIfTI: convert it or leave it out.")
+            return Found(path, grid=nifti_grid(path))
+        return Found(path, "The content is none of PNG, JPEG, BMP, TIFF, DICOM and NIfTI: convert it or leave it out.")
     except DataError as error:
-        return Found(path, form, str(error))
+        return Found(path, str(error))

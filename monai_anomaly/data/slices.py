@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import AnomalyError, DataError, OptionError
+from ..errors import DataError, OptionError, error_chain, find_anomaly_error
+from ..transforms.tensors import plain
 from .cache import CaseCache, KeptStacks
-from .cases import Case, Refusal, case_files, case_name
+from .cases import Case, Refusal, case_refusal
 from .formats import reason
 from .stack import Stack, Transform, count_slices, read_stack, slice_labels
 
@@ -71,7 +72,7 @@ class SliceDataset(Dataset[Sample]):
         max_memory_bytes: with ``keep``, bound on the pixels in memory; default: half of what is available. Beyond it they stay in the cache.
 
     Attributes:
-        cases, data: the cases.
+        cases: the cases.
         index: (case, slice) of each sample.
         refused: what failed while decoding; empty without ``keep``.
         n_empty, n_marked: slices left out because they are empty; of the others, because they are marked.
@@ -107,14 +108,13 @@ class SliceDataset(Dataset[Sample]):
             )
         if neighbours not in (0, 1):
             raise OptionError(f"neighbours is {neighbours!r}; expected 0 or 1, because a teacher takes three channels.")
-        self.data: list[Case] = list(data)
-        self.cases = self.data
-        if not self.data:
+        self.cases: list[Case] = list(data)
+        if not self.cases:
             raise DataError("There are no cases to take slices from; expected at least one: check the data folder and the split.")
         self.spatial_size, self.slice_transform = int(spatial_size), slice_transform
         self._prepare = functools.partial(read_stack, transform=transform, side=self.spatial_size)
         self.neighbours, self.cache = int(neighbours), cache
-        self.has_masks = any("mask" in case for case in self.data)
+        self.has_masks = any("mask" in case for case in self.cases)
         self.refused: tuple[Refusal, ...] = ()
         self.n_empty = self.n_marked = self.n_cached = 0
         self._rules: dict[int, str] = {}
@@ -122,10 +122,10 @@ class SliceDataset(Dataset[Sample]):
         self._kept: KeptStacks | None = None
         self.index: list[tuple[int, int]] = []
         if keep:
-            self._kept = KeptStacks(len(self.data), cache, max_memory_bytes, self._reread)
+            self._kept = KeptStacks(len(self.cases), cache, max_memory_bytes, self._reread)
             self._keep_all(self._kept, drop_empty, drop_marked, progress)
         else:
-            self._lengths = [count_slices(case, transform) for case in self.data]
+            self._lengths = [count_slices(case, transform) for case in self.cases]
             self.index = [(case, k) for case, n in enumerate(self._lengths) for k in range(n)]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class SliceDataset(Dataset[Sample]):
             here = rows[self.neighbours]
             sample["mask"] = mask[here].clone() if len(mask) else torch.zeros(1, side, side, dtype=torch.uint8)
         return sample | {
-            "has_mask": not refused and (self.data[case].get("label") == 0 or "mask" in self.data[case]),
+            "has_mask": not refused and (self.cases[case].get("label") == 0 or "mask" in self.cases[case]),
             "label": label,
             "case": case,
             "slice_index": k,
@@ -175,8 +175,7 @@ class SliceDataset(Dataset[Sample]):
         """A slice and its neighbours ``(channels, C, H, W)``, a copy, as the teacher takes it."""
         image = slices.flatten(0, 1)
         if self.slice_transform is not None:
-            image = self.slice_transform({"image": image})["image"]
-            image = image.as_tensor() if hasattr(image, "as_tensor") else image
+            image = plain(self.slice_transform({"image": image})["image"])
         if tuple(image.shape) != (3, self.spatial_size, self.spatial_size):
             expected = (3, self.spatial_size, self.spatial_size)
             raise DataError(f"A slice becomes an image of shape {tuple(image.shape)}; expected {expected}: check slice_transform.")
@@ -184,7 +183,7 @@ class SliceDataset(Dataset[Sample]):
 
     def _read(self, number: int) -> tuple[Stack, str | None, bool]:
         """A case, its key if it lies in the cache, and whether it comes from there; raises whatever fails."""
-        case = self.data[number]
+        case = self.cases[number]
         key = self.cache.key(case, self._prepare) if self.cache is not None else None
         if self.cache is None or key is None:
             return self._prepare(case), None, False
@@ -205,7 +204,7 @@ class SliceDataset(Dataset[Sample]):
                 "or use one CT window."
             )
         self._picture(stack.image[self._around(0, len(stack))])
-        return slice_labels(self.data[number], stack)
+        return slice_labels(self.cases[number], stack)
 
     def _decoded(self, number: int) -> _Last:
         if self._last is None or self._last.case != number:
@@ -225,12 +224,12 @@ class SliceDataset(Dataset[Sample]):
     def _keep_all(self, kept: KeptStacks, drop_empty: bool, drop_marked: bool, progress: bool) -> None:
         refused: list[Refusal] = []
         columns: dict[str, list[Tensor]] = {"rows": [], "labels": [], "empty": []}
-        for number, future in enumerate(tqdm(self._in_order(), total=len(self.data), desc="reading", unit="case", disable=not progress)):
+        for number, future in enumerate(tqdm(self._in_order(), total=len(self.cases), desc="reading", unit="case", disable=not progress)):
             try:
                 stack, key, cached = future.result()
                 labels = self._accept(number, stack)
             except Exception as error:  # one bad file never ends a batch
-                refused.append(Refusal(case_name(self.data[number]), _why(error), len(case_files(self.data[number]))))
+                refused.append(case_refusal(self.cases[number], _why(error)))
                 logger.warning("Left out %s: %s", refused[-1].where, refused[-1].reason)
                 continue
             self._rules[number] = stack.rule
@@ -247,7 +246,7 @@ class SliceDataset(Dataset[Sample]):
         if not self.index:
             why = f"; the first: {refused[0].where}: {refused[0].reason}" if refused else ""
             raise DataError(
-                f"No slice is left: {len(refused)} of {len(self.data)} cases refused, {self.n_empty} slices empty, {self.n_marked} marked{why}; "
+                f"No slice is left: {len(refused)} of {len(self.cases)} cases refused, {self.n_empty} slices empty, {self.n_marked} marked{why}; "
                 "expected at least one usable slice."
             )
         # Plain tensors: forked workers share their memory as it is; for spawned ones torch moves it to shared memory, only then.
@@ -255,7 +254,7 @@ class SliceDataset(Dataset[Sample]):
         logger.info(
             "Read %d slices of %d cases (%.1f MB in memory, %.1f MB on disk; %d cases from the cache); "
             "left out: %d cases refused, %d slices empty, %d marked.",
-            len(self.index), len(self.data) - len(refused), kept.memory_bytes / 1e6, kept.disk_bytes / 1e6, self.n_cached,
+            len(self.index), len(self.cases) - len(refused), kept.memory_bytes / 1e6, kept.disk_bytes / 1e6, self.n_cached,
             len(refused), self.n_empty, self.n_marked,
         )  # fmt: skip
 
@@ -264,7 +263,7 @@ class SliceDataset(Dataset[Sample]):
         threads = min(4, os.cpu_count() or 1)
         ahead: deque[Future[tuple[Stack, str | None, bool]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            for number in range(len(self.data)):
+            for number in range(len(self.cases)):
                 ahead.append(pool.submit(self._read, number))
                 if len(ahead) > threads:
                     yield ahead.popleft()
@@ -274,10 +273,5 @@ class SliceDataset(Dataset[Sample]):
 
 def _why(error: BaseException) -> str:
     """The reason at the root: MONAI wraps what a transform raises."""
-    inner: BaseException | None = error
-    last = error
-    while inner is not None:
-        if isinstance(inner, AnomalyError):
-            return str(inner)
-        last, inner = inner, inner.__cause__ or inner.__context__
-    return f"{type(last).__name__}: {reason(last)}"
+    innermost = error_chain(error)[-1]
+    return str(find_anomaly_error(error) or f"{type(innermost).__name__}: {reason(innermost)}")

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from .archive import unpack
-from .cases import Refusal
+from .cases import Case, Refusal, series_refusal, slug, unique_names
 from .dicom import Header, check_stack, split_series, stack_affine
 from .folders import user_cache
 from .formats import walk
 from .geometry import plane_of, spacing_of
-from .places import Places, relative, without_suffix
+from .places import Places, without_suffix
 from .scan import Found, scan
 
-__all__ = ["RefusedFilesError", "Source", "gather", "log_refused", "one_source", "relative", "without_suffix"]
+__all__ = ["RefusedFilesError", "Source", "gather", "log_refused", "named", "one_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ class Source:
     """Something to look at, in one file or in several.
 
     Example:
-        >>> Source(image="1.png", place="1", patient="", series="1", kind="picture").shape
-        (0, 0, 1)
+        >>> Source(image="1.png", place="1", patient="", series="1", kind="picture", modality="", shape=(300, 200, 1)).plane
+        ''
     """
 
     image: str | list[str]
@@ -44,8 +44,9 @@ class Source:
     """Pseudonym; of an image file or a NIfTI volume its place. Not unique: a series may hold several stacks."""
     kind: Literal["picture", "stack", "volume", "frames"]
     """One 2-D image; slices in the patient, from single files or from one; frames that are time."""
-    modality: str = ""
-    shape: tuple[int, int, int] = (0, 0, 1)
+    modality: str
+    """``""`` if the file does not say."""
+    shape: tuple[int, int, int]
     """Rows, columns, slices or frames."""
     spacing_mm: tuple[float, ...] = ()
     """Between rows, columns, slices; ``()`` without a place in the patient."""
@@ -185,20 +186,40 @@ def _stacks(slices: Sequence[tuple[int, Header]], places: Places) -> Iterable[tu
             )
         stacks = split_series([header.slice for _, header in slices if header.slice is not None])
     except DataError as error:
-        yield slices[0][0], Refusal(f"series {first.series} in {place}", str(error), len(slices))
+        yield slices[0][0], series_refusal(first.series, place, str(error), len(slices))
         return
     for stack in stacks:
         number = min(number_of[one.path] for one in stack)
         try:
             check_stack(stack)
         except DataError as error:
-            yield number, Refusal(f"series {first.series} in {place}", str(error), len(stack))
+            yield number, series_refusal(first.series, place, str(error), len(stack))
             continue
         affine = stack_affine(stack)
         yield number, Source(
             [one.path for one in stack], place, first.patient, first.series, "stack", first.modality,
             (*stack[0].shape, len(stack)), spacing_of(affine), plane_of(affine),
         )  # fmt: skip
+
+
+def named(entries: Iterable[tuple[Source, Case]]) -> list[Case]:
+    """Cases with unique series names, and a patient each: the one that the case or the source names, else the image is a patient of its own.
+
+    Args:
+        entries: sources, and what is known of them.
+
+    Example:
+        >>> picture = Source(image="1.png", place="1", patient="", series="1", kind="picture", modality="", shape=(300, 200, 1))
+        >>> [case["patient"] for case in named([(picture, {}), (picture, {}), (picture, {"patient": "Ann"})])]
+        ['1', '1-2', 'Ann']
+    """
+    pairs = list(entries)
+    names = unique_names(slug(case.get("series", source.series)) for source, case in pairs)
+    patients = [case.get("patient") or source.patient for source, case in pairs]
+    return [
+        {"image": source.image, **case, "patient": slug(patient) if patient else name, "series": name}
+        for (source, case), patient, name in zip(pairs, patients, names, strict=True)
+    ]
 
 
 def log_refused(refused: Sequence[Refusal]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..transforms import OrientSlicesd
-from ..transforms.tensors import plain
+from ..transforms.tensors import metadata, plain
 from .cases import Case, case_files
 from .reader import grid
 
@@ -118,7 +118,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
             raise DataError(f"The transforms give a mask of shape {tuple(drawn.shape)}; expected (1, {side}, {side}, {n}): check them.")
         mask = drawn.permute(3, 0, 1, 2).to(torch.uint8).contiguous()
         marked = plain(out["mask_any"]).bool().reshape(n) if "mask_any" in out else mask.flatten(1).any(dim=1)
-    meta = getattr(out["image"], "meta", {})
+    meta = metadata(out["image"])
     flat = {MetaKeys.ORIGINAL_AFFINE: np.eye(4), MetaKeys.SPATIAL_SHAPE: (side, side, n)} | meta
     return Stack(
         image=image.permute(3, 0, 1, 2).float().contiguous(),

@@ -13,10 +13,10 @@ from pydicom import Dataset
 from ..data.dicom import Grid
 from ..data.dicom.frames import functional_group
 from ..data.formats import reason
+from ..data.geometry import RAS_TO_LPS
 from ..errors import DataError
 from ..inference import Verdict
 from ..writers.dicom import Algorithm, parametric_map, read_sources, segmentation
-from .response import RAS_TO_LPS
 
 __all__ = ["HEATMAP", "SEGMENT_LABEL", "dicom_results", "heatmap_info", "read_segmentation"]
 

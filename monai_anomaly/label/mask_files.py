@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.formats import reason
+from ..data.geometry import RAS_TO_LPS
 from ..data.nifti import read_nifti
 from ..errors import DataError
 from ..transforms.grid import onto_grid
-from .response import RAS_TO_LPS
 
 __all__ = ["read_map", "read_mask"]
 

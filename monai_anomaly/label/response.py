@@ -12,6 +12,7 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.geometry import RAS_TO_LPS
 from ..errors import DataError, OptionError
 from ..inference import Verdict
 from ..writers import write_map_volume
@@ -27,7 +28,6 @@ NOTICE = "Research only, not for diagnostic use: it says where an image differs 
 
 PICTURE = np.array([[0.0, -1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 """Where viewers put an image without a place in the patient: columns along x and rows along y of DICOM's axes, 1 mm each; from (row, column, slice) to RAS."""
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def checked_extension(request: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import Case, SliceDataset
+from ..data.cases import case_refusal
 from .ledger import Entry, Ledger
 from .ranks import from_rank_0, gather
-from .scores import SliceScore, batch_rows, case_refusal
+from .scores import SliceScore, batch_rows
 from .tables import ResultTables, Scored, flat_metrics
 
 __all__ = ["RecordSeries"]

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ..data import Case, Refusal, case_files, case_name
+from ..data import Case, Refusal
+from ..data.cases import case_refusal
 from ..scoring import Pooling
 
-__all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "batch_rows", "case_refusal", "pool_patients", "pool_series"]
+__all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "batch_rows", "pool_patients", "pool_series"]
 
 
 class SliceScore(NamedTuple):
@@ -109,16 +110,6 @@ def batch_rows(output: Mapping[str, Any]) -> Iterator[tuple[SliceScore, bool, st
     columns = (output["case"].tolist(), output["slice_index"].tolist(), output["label"].tolist(), scores, means)
     rows = (SliceScore(*row) for row in zip(*columns, strict=True))
     return zip(rows, output["empty"].tolist(), output["refused"], strict=True)
-
-
-def case_refusal(case: Case, reason: str) -> Refusal:
-    """A case that could not be read, as it stands in ``refused.csv``.
-
-    Example:
-        >>> case_refusal({"image": "scans/1.png", "series": "scans_1"}, "The file is cut off.").where
-        'scans_1 (1.png)'
-    """
-    return Refusal(case_name(case), reason, len(case_files(case)))
 
 
 def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Pooling) -> list[PatientScore]:

@@ -32,7 +32,7 @@ class DistillationTrainer(SupervisedTrainer):
         network: an :class:`~monai_anomaly.networks.AnomalyDetector` (or its DDP wrapper), which returns features in training mode.
         optimizer: over the trainable parameters.
         loss_function: from features to named scalars with their sum under ``"loss"``; see :class:`monai_anomaly.losses.WeightedSum`.
-        pseudo_anomaly: from images ``(B, 3, H, W)`` in [0, 1] and a generator to :class:`~monai_anomaly.transforms.PseudoAbnormal`, for systems that are
+        pseudo_anomaly: from images ``(B, 3, H, W)`` in [0, 1] and a generator to :class:`~monai_anomaly.transforms.pseudo.PseudoAbnormal`, for systems that are
             trained with them; see :mod:`monai_anomaly.transforms.pseudo`.
         amp: run the network in bfloat16 where autocast does (convolutions); its weights, cosines and losses stay float32.
         train_handlers: MONAI or ignite handlers.

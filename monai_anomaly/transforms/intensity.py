@@ -51,7 +51,7 @@ class ScaleIntensityByModalityd(MapTransform):
 
     Args:
         keys: images ``(C, H, W, S)`` with metadata, integer or float; the result is float32.
-        preset: one of :data:`PRESETS`.
+        preset: one of those above.
         ct_window: a name in ``CT_WINDOWS_HU``, ``(lowest, highest)`` in HU, or a list of three of these; for CT only.
         allow_missing_keys: pass over absent keys.
 

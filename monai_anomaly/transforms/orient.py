@@ -1,8 +1,8 @@
-"""Volumes as slices of one plane, the way radiologists look at them, and back."""
+"""Volumes as slices of one plane, the way radiologists look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils.enums import MetaKeys
 from nibabel.orientations import axcodes2ornt
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError
-from .grid import Volume, onto_grid, reordered, reordered_affine, usable_affine
+from .grid import reordered, reordered_affine, usable_affine
 from .tensors import metadata, plain
 
-__all__ = ["OrientSlicesd", "to_source_grid"]
+__all__ = ["OrientSlicesd"]
 
 DISPLAY = {"sagittal": "IPL", "coronal": "ILA", "axial": "PLS"}
 """Where rows, columns and slices run to: right, left, anterior, posterior, superior or inferior. Listed by the axis of their normals: R, A, S."""
@@ -50,7 +50,8 @@ class OrientSlicesd(MapTransform):
         allow_missing_keys: pass over absent keys.
 
     Raises:
-        DataError: an affine that is none, or a single slice that another plane would cut into lines.
+        DataError: an affine that is none, a single slice that another plane would cut into lines, or another plane of a volume whose ``geometry`` is
+            ``"unknown"``.
         OptionError: no such plane.
 
     Example:
@@ -77,6 +78,11 @@ class OrientSlicesd(MapTransform):
     def _oriented(self, image: MetaTensor) -> MetaTensor:
         meta, values = metadata(image), plain(image)
         affine = usable_affine(image.affine, "image")
+        if meta.get("geometry") == "unknown" and self.plane != "native":
+            raise DataError(
+                f"The volume does not say where it lies in the patient (neither sform nor qform), and slices of the {self.plane} plane are asked for; "
+                "expected a place, to know that plane: export it again, or use plane native."
+            )
         if meta.get("geometry", "none" if np.array_equal(affine, np.eye(4)) else "patient") == "patient":
             order = _display_order(affine, self.plane)
             if values.shape[-1] == 1 and order[2, 0] != 2:
@@ -86,31 +92,6 @@ class OrientSlicesd(MapTransform):
             affine, values = reordered_affine(affine, order, values.shape[-3:]), reordered(values, order)
         grid = {MetaKeys.AFFINE: torch.as_tensor(affine), "slice_affine": affine, "slice_shape": np.array(values.shape[-3:])}
         return MetaTensor(values, meta={**meta, **grid})
-
-
-def to_source_grid(volume: Volume, slice_affine: ArrayLike, source_affine: ArrayLike, source_shape: Sequence[int]) -> Volume:
-    """Put a volume of oriented slices back into the voxel order of its source; values are only moved.
-
-    Args:
-        volume: ``(..., rows, columns, slices)``, array or tensor, on the grid of :class:`OrientSlicesd`'s result.
-        slice_affine: ``(4, 4)``, from its (row, column, slice) to mm.
-        source_affine: ``(4, 4)``, from the (row, column, slice) of the source to mm.
-        source_shape: the source's (rows, columns, slices).
-
-    Returns:
-        ``(..., rows, columns, slices)`` of the source; a view where that is possible.
-
-    Raises:
-        DataError: the two are not the same grid.
-
-    Example:
-        >>> source = MetaTensor(torch.rand(1, 7, 6, 5), meta={"affine": torch.eye(4), "geometry": "patient"})
-        >>> turned = OrientSlicesd("image", plane="sagittal")({"image": source})["image"]
-        >>> back = to_source_grid(turned.as_tensor(), turned.meta["slice_affine"], source.affine, source.shape[1:])
-        >>> torch.equal(back, source.as_tensor())
-        True
-    """
-    return onto_grid(volume, slice_affine, source_affine, source_shape)
 
 
 def _display_order(affine: NDArray[np.float64], plane: str) -> NDArray[np.int_]:

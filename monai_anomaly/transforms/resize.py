@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,15 +24,14 @@ __all__ = ["ResizeSlicesd"]
 class ResizeSlicesd(MapTransform):
     """Resize every slice to a square, the aspect ratio not kept.
 
-    Images: bilinear with antialiasing, what Pillow's resize does. Masks (keys in ``mask_keys``): first brought to 0 and 1, and to the voxel order of the
+    Images: bilinear with antialiasing, what Pillow's resize does. The mask (key ``mask``): first brought to 0 and 1, and to the voxel order of the
     first image (axes exchanged or reversed as the affines tell); then nearest. A mask of 8 bits with values above 127, or from JPEG, is cut at 127, any
-    other at 0; of coloured masks the brightest channel counts. Adds ``<mask key>_any``, bool ``(S,)``: whether the slice's mask had a pixel **before**
+    other at 0; of coloured masks the brightest channel counts. Adds ``mask_any``, bool ``(S,)``: whether the slice's mask had a pixel **before**
     resizing, as a very small one may fall between the new pixels.
 
     Args:
-        keys: ``(C, H, W, S)``, images before masks.
+        keys: ``(C, H, W, S)``, images before the mask.
         spatial_size: new H and W.
-        mask_keys: which of the keys are masks.
         allow_missing_keys: pass over absent keys.
 
     Raises:
@@ -45,14 +44,11 @@ class ResizeSlicesd(MapTransform):
         (torch.Size([1, 8, 8, 5]), [1.0], [True, True, True, True, True])
     """
 
-    def __init__(
-        self, keys: KeysCollection, spatial_size: int, mask_keys: str | Sequence[str] = ("mask",), allow_missing_keys: bool = False
-    ):
+    def __init__(self, keys: KeysCollection, spatial_size: int, allow_missing_keys: bool = False):
         super().__init__(keys, allow_missing_keys)
         if int(spatial_size) < 1:
             raise OptionError(f"spatial_size is {spatial_size}; expected 1 or more pixels.")
         self.spatial_size = int(spatial_size)
-        self.mask_keys = {mask_keys} if isinstance(mask_keys, str) else set(mask_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resize the image and the mask of one case."""
@@ -60,11 +56,11 @@ class ResizeSlicesd(MapTransform):
         grid: tuple[Any, tuple[int, ...]] | None = None
         for key in self.key_iterator(d):
             value, affine = plain(d[key]), d[key].affine if isinstance(d[key], MetaTensor) else np.eye(4)
-            if key in self.mask_keys:
+            if key == "mask":
                 value = _binary(value, metadata(d[key]))
                 if grid is not None:
                     value, affine = onto_grid(value, affine, *grid, names=("mask", "image")), grid[0]
-                d[f"{key}_any"] = torch.cat([block.any(dim=0).any(dim=0).any(dim=0) for block in slice_blocks(value)])
+                d["mask_any"] = torch.cat([block.any(dim=0).any(dim=0).any(dim=0) for block in slice_blocks(value)])
                 resized = self._resize(value, "nearest-exact")
             else:
                 grid = grid or (affine, tuple(value.shape[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,8 @@ from nibabel.fileholders import FileHolder
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import Case
+from ..data.formats import file_format
+from ..data.nifti import UNITS_MM, NiftiSpace, nifti_space
 from ..errors import DataError, OptionError
 from ..files import safe_name, write_whole
 from ..transforms.grid import usable_affine
@@ -28,7 +31,8 @@ logger = logging.getLogger(__name__)
 class SaveVolumes(SeriesWriter):
     """The map of each series as NIfTI, voxel for voxel on the grid of its source; see :class:`AssembleSeries`.
 
-    Pictures and frames that are time have no place in the patient and get no volume.
+    Pictures and frames that are time have no place in the patient and get no volume. One that was read from NIfTI says in its header what that file says:
+    the same unit, and no place where the file has none.
 
     Args:
         output_dir: folder for the volumes, named after the series.
@@ -40,7 +44,7 @@ class SaveVolumes(SeriesWriter):
 
     def start(self) -> None:
         """A run begins."""
-        self._n_volumes = self._n_others = 0
+        self._n_volumes = self._n_others = self._n_unplaced = 0
 
     def add(self, series: SeriesMap) -> None:
         """Write the volume of a series.
@@ -48,11 +52,14 @@ class SaveVolumes(SeriesWriter):
         Args:
             series: its map.
         """
-        if not series.grid.in_patient:
+        space = _space_of(series.case)
+        if not (series.grid.in_patient or space):
             self._n_others += 1
             return
-        write_map_volume(self._file(series.case.get("series", str(series.number))), series.source, series.grid.source_affine)
+        file = self._file(series.case.get("series", str(series.number)))
+        write_map_volume(file, series.source, series.grid.source_affine, space)
         self._n_volumes += 1
+        self._n_unplaced += not series.grid.in_patient
 
     def remove(self, case: Case, slices: Iterable[int]) -> None:
         """Remove the volume of a series, if there is one.
@@ -67,6 +74,11 @@ class SaveVolumes(SeriesWriter):
         """Say what was written."""
         if self._n_volumes:
             logger.info("Wrote the map volumes of %d series: %s", self._n_volumes, self.output_dir)
+        if self._n_unplaced:
+            logger.warning(
+                "%d NIfTI volumes do not say where they lie in the patient (neither sform nor qform): their maps lie on the same voxels and say no more, and "
+                "their findings have no position; expected a place: convert the scans again.", self._n_unplaced,
+            )  # fmt: skip
         if self._n_others:
             logger.info("%d cases have no place in the patient (pictures, frames in time) and no map volume.", self._n_others)
 
@@ -74,7 +86,16 @@ class SaveVolumes(SeriesWriter):
         return self.output_dir / f"{safe_name(series)}.nii.gz"
 
 
-def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> Path:
+def _space_of(case: Case) -> NiftiSpace | None:
+    """Of a case that is a NIfTI volume what its header says, if it can still be read."""
+    image = case.get("image")
+    with suppress(DataError):
+        if isinstance(image, str) and file_format(image) in ("NIfTI", "gzip"):
+            return nifti_space(image)
+    return None
+
+
+def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike, space: NiftiSpace | None = None) -> Path:
     """Write the map of one series as float32 NIfTI, or its mask as uint8.
 
     The file holds (column, row, slice), MONAI's and ITK's order, in RAS+ millimetres, so viewers lay it over the series; for a series that was read from NIfTI
@@ -84,6 +105,7 @@ def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> 
         path: ends in ``.nii.gz`` or ``.nii``.
         volume: ``(rows, columns, slices)`` of the source; NaN (a slice that was not scored) stays NaN. Of bool it is a mask, of 0 and 1.
         affine: ``(4, 4)`` from the index (row, column, slice, 1) of the source's voxels to RAS+ millimetres.
+        space: the unit in which the header says so; not placed, it says the spacing alone. Default: mm, placed.
 
     Returns:
         The path.
@@ -108,11 +130,16 @@ def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike) -> 
         raise DataError(f"The map volume has shape {values.shape}; expected (rows, columns, slices).")
     to_world = usable_affine(affine, "series")
     # The matrix swaps its first two columns as the array does its axes.
-    image = nib.Nifti1Image(values.transpose(1, 0, 2), to_world[:, [1, 0, 2, 3]])
-    image.header.set_xyzt_units("mm")
-    image.set_sform(image.affine, code="scanner")
-    if is_orthogonal(to_world):
-        image.set_qform(image.affine, code="scanner")
+    space = space or NiftiSpace()
+    in_file = np.vstack([to_world[:3] / UNITS_MM[space.unit], to_world[3:]])[:, [1, 0, 2, 3]]
+    image = nib.Nifti1Image(values.transpose(1, 0, 2), in_file if space.placed else None)
+    image.header.set_xyzt_units(space.unit)
+    if space.placed:
+        image.set_sform(image.affine, code="scanner")
+        if is_orthogonal(to_world):
+            image.set_qform(image.affine, code="scanner")
+    else:
+        image.header.set_zooms(np.linalg.norm(in_file[:3, :3], axis=0))
 
     def write(file: BinaryIO) -> None:
         if path.name.endswith(".gz"):

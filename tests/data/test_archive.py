@@ -238,7 +238,7 @@ def test_bounded_memory(tmp_path):
     rng = np.random.default_rng(0)
     path = pack(tmp_path / "x.zip", ("large", np.repeat(rng.integers(0, 256, 4 * 2**20, dtype=np.uint8), 25).tobytes()))
     tracemalloc.start()
-    folder, refused = unpack(path, progress=False)
+    folder, refused = unpack(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert not refused and (folder / "large").stat().st_size == 100 * 2**20
@@ -363,7 +363,7 @@ def test_interrupted(tmp_path, cache, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive, "_publish", interrupt)
+    monkeypatch.setattr(archive, "publish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         unpack(pack(tmp_path / "x.zip"))
     assert not list(cache.iterdir())

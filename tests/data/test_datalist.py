@@ -83,6 +83,7 @@ def test_a_training_case_is_normal_unless_its_mask_has_to_tell(folder):
         ({"image": "1.png", "series": " "}, "not empty", 1),
         ({"image": "1.png", "mask": "gone.png"}, "mask 'gone.png'", 1),
         ({"image": "1.png", "mask": 1}, '"mask" is a int', 1),
+        ({"image": "1.png", "mask": "."}, "The mask '.': A folder was found where a file is expected", 1),
         ({"image": "1.png", "split": "train"}, '"split" contradicts', 1),
         ({"image": "ct", "mask": "gone.nii"}, "mask 'gone.nii'", 3),
     ],

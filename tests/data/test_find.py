@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -98,6 +100,40 @@ def test_series_in_one_folder_are_kept_apart(tmp_path, series):
     series(tmp_path, uid="1.2.3", n=3)
     series(tmp_path, uid="1.2.4", n=4, order=[10, 11, 12, 13], shape=(5, 5))
     assert sorted(len(case["image"]) for case in find_cases(tmp_path).cases) == [3, 4]
+
+
+@pytest.mark.parametrize("beside", [[], [".DS_Store", "__MACOSX/scans/._1.png"]])
+def test_an_archive_of_a_folder_keeps_its_layout(layout, tmp_path_factory, monkeypatch, beside):
+    outside = tmp_path_factory.mktemp("packed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(outside / "cache"))
+    expected = [(case["series"], case["split"], case["label"], "mask" in case) for case in find_cases(layout).cases]
+    for depth in ("", "scans/", "export/scans/"):
+        with zipfile.ZipFile(outside / f"{depth.count('/')}.zip", "w") as archive:
+            for path in sorted(layout.rglob("*.*")):
+                archive.write(path, f"{depth}{path.relative_to(layout)}")
+            for name in beside:
+                archive.writestr(name, b"Finder's")
+        found = find_cases(outside / f"{depth.count('/')}.zip")
+        assert [(case["series"], case["split"], case["label"], "mask" in case) for case in found.cases] == expected
+
+
+def test_an_archive_without_a_layout_keeps_its_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    picture(tmp_path / "scans/1.png")
+    shutil.make_archive(str(tmp_path / "scans"), "zip", tmp_path, "scans")
+    assert [case["series"] for case in find_cases(tmp_path / "scans.zip").cases] == ["scans_1"]
+
+
+@pytest.mark.parametrize("name", ["DOE.MD", "scan.log", "report.pdf", "1.dcm"])
+def test_a_dicom_file_is_read_whatever_it_is_called(tmp_path, series, name):
+    series(tmp_path, n=1)
+    (tmp_path / "IM0000").rename(tmp_path / name)
+    assert find_cases(tmp_path).found == 1
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:400])
+    (tmp_path / "DICOMDIR2").write_bytes(bytes(128) + b"DICM")
+    picture(tmp_path / "1.png")
+    found = find_cases(tmp_path)
+    assert found.found == 2 and [refusal.where for refusal in found.refused] == [name]
 
 
 def remove(tag):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from monai_anomaly.__main__ import main
 from monai_anomaly.data import Refusal, read_datalist, write_datalist
+from monai_anomaly.data.cases import series_refusal
 from monai_anomaly.data.find import find_sources
 from monai_anomaly.data.index import COLUMNS, index_cases, index_rows, index_table
 from monai_anomaly.data.sources import Source
@@ -40,8 +41,9 @@ XRAYS = [Source(f"x/{n}", f"x/{n}", "p-ffff56789abc", f"s-{n:012x}", "picture", 
 PNGS = [Source(f"photos/{n}.png", f"photos/{n}", f"photos_{n}", f"photos_{n}", "picture", "", (300, 200, 1)) for n in range(1000)]
 ALL = [CT, MR, CINE, *XRAYS, *PNGS]
 REFUSED = [
-    Refusal(
-        "series s-9c6cb5c4e2aa in c/x-0123456789ab/T2",
+    series_refusal(
+        "s-9c6cb5c4e2aa",
+        "c/x-0123456789ab/T2",
         "The slices are not evenly spaced: 2.500 mm expected, 5.000 mm found between " * 2,
         17,
     ),
@@ -105,7 +107,7 @@ def test_never_wider_than_140(tmp_path):
         for n in range(3)
     ]
     wide += [replace(one, shape=(10_000 + n, 10_000 + n, 1), place=f"{'deep/' * 30}{n}") for n, one in enumerate(PNGS[:3])]
-    lines = list(index_table(wide, [Refusal("x" * 300, "y" * 300), Refusal(f"series {uid} in {'z' * 200}", "w" * 200, 3)], 10))
+    lines = list(index_table(wide, [Refusal("x" * 300, "y" * 300), series_refusal(uid, "z" * 200, "w" * 200, 3)], 10))
     assert max(map(len, lines)) <= 140
     assert sum("..." in line and f"619-{n}" in line for n in range(3) for line in lines) == 3  # the end of a name tells it apart
 
@@ -141,7 +143,7 @@ def test_names_cannot_speak_to_the_terminal():
         replace(PNGS[0], place=f"{evil}/1"),
         replace(PNGS[1], place=f"{evil}/2"),
     ]
-    lines = list(index_table(sources, [Refusal(evil, evil), Refusal(f"series {evil} in {evil}", evil, 2)], 6))
+    lines = list(index_table(sources, [Refusal(evil, evil), series_refusal(evil, evil, evil, 2)], 6))
     assert all(line.isprintable() for line in lines) and sum("?[2J?a" in line for line in lines) >= 4
     "\n".join(lines).encode()
 
@@ -207,6 +209,23 @@ def test_identifiers_are_kept_when_asked(export, capsys):
     assert index(export, "--keep_ids") == 0
     out = capsys.readouterr().out
     assert "Canary^Tweety" in out and "1.2.3" in out and "series" in out and "Canary_Tweety/bad" in out
+
+
+def test_a_file_with_a_series_in_its_name_is_no_series(tmp_path):
+    (tmp_path / "series 3 in T2").mkdir()
+    (tmp_path / "series 3 in T2/1.png").write_bytes(b"no picture")
+    _, refused, _, _ = find_sources(tmp_path)
+    (row,) = index_rows([], refused)
+    assert (row["series"], row["place"]) == (None, "series 3 in T2/1.png")
+    assert list(index_table([], refused, 1))[-1].strip() == "series 3 in T2/1.png"
+
+
+def test_a_blank_series_is_called_after_its_folder_when_names_are_kept(tmp_path, series):
+    series(tmp_path / "My Series", n=4, change=lambda dataset, k: setattr(dataset, "SeriesInstanceUID", ""))
+    (tmp_path / "My Series/IM0001").unlink()
+    _, refused, _, _ = find_sources(tmp_path, keep_ids=True)
+    (row,) = index_rows([], refused)
+    assert (row["series"], row["place"], row["files"]) == ("My Series", "My Series", 3)
 
 
 def test_an_archive_of_it_says_the_same(export, tmp_path, capsys, monkeypatch):

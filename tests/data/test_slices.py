@@ -301,8 +301,19 @@ def test_a_bad_case_is_left_out_in_training(broken, tmp_path, cached, caplog):
     assert "cannot be decoded" in dataset.refused[0].reason and "(3, 3, 1), the image (20, 24, 1)" in dataset.refused[1].reason
     assert "label 0 (normal) and a mask" in dataset.refused[2].reason
     assert len([record for record in caplog.records if "Left out" in record.message]) == 3
-    assert dataset.index == [(1, k) for k in range(5)] and dataset.cases == dataset.data == broken
+    assert dataset.index == [(1, k) for k in range(5)] and dataset.cases == broken
     assert dataset.intensity == {"CT window brain 0 to 80 HU": 1}
+
+
+def test_an_error_that_is_its_own_cause_gives_its_reason():
+    error = RuntimeError("it failed")
+    error.__cause__ = error
+
+    def fail(case):
+        raise error
+
+    with pytest.raises(DataError, match=r"1 of 1 cases refused.*RuntimeError: it failed"):
+        SliceDataset([{"image": "1.png"}], fail, spatial_size=SIDE, progress=False)
 
 
 @pytest.mark.parametrize("neighbours", [0, 1])

@@ -60,7 +60,7 @@ def test_copies_stay_on_one_side(tmp_path):
     data += [picture(tmp_path / "copy0.png", 0, "RGBA"), picture(tmp_path / "copy1.png", 1, "RGB")]
     for seed in range(20):
         train, calibration = split_calibration(data, 0.3, seed)
-        assert not report_duplicates(train, calibration)
+        assert not report_duplicates(train, calibration, [])
         assert len(calibration) in (2, 3)
 
 
@@ -73,7 +73,7 @@ def test_duplicates_and_fingerprint(tmp_path, caplog):
     ]
     assert [[case["series"] for case in group] for group in find_duplicates(data)] == [["a", "b", "d"]]
     caplog.set_level(logging.WARNING)
-    assert len(report_duplicates(data[:1], [], data[1:])) == 1 and not report_duplicates(data[:2] + data[3:], data[2:3])
+    assert len(report_duplicates(data[:1], [], data[1:])) == 1 and not report_duplicates(data[:2] + data[3:], data[2:3], [])
     assert "a (a.png) in train = b (b.bmp) in test" in caplog.text
     before = fingerprint(data)
     assert before == fingerprint(data[::-1]) == fingerprint([{**case, "series": "x"} for case in data]) != fingerprint(data[:3])
@@ -119,4 +119,4 @@ def test_known_duplicates(shared):
         ("test_good_N5", "train_good_4_no"), ("test_good_no_1", "train_good_49_no"), ("test_good_no_94", "train_good_1_no"),
     }  # fmt: skip
     train, calibration = split_calibration(brain.select("train"), 0.2, 0)
-    assert not report_duplicates(train, calibration)
+    assert not report_duplicates(train, calibration, [])

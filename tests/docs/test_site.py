@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 
 import pytest
 from support.plugins import ROOT, plugin
+
+from monai_anomaly.transforms.pseudo import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
 
 for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
     pytest.importorskip(module, reason="needs the packages of the extra `docs`")
@@ -85,3 +88,15 @@ def test_docstrings_keep_their_words():
     )
     assert '<autoref identifier="monai_anomaly.networks.Teacher" optional><code>Teacher</code></autoref>' in rewritten
     assert "<math" in rewritten and "```text\nS = D(T)\n```" in rewritten and "Examples:" in rewritten
+
+
+def test_every_option_of_a_pseudo_anomaly_stands_in_its_table():
+    """Those that its base classes have, too, each once; what a subclass only sets anew keeps its words."""
+    griffe = pytest.importorskip("griffe", reason="needs the packages of the extra `docs`")
+    package = griffe.load("monai_anomaly", search_paths=[ROOT], extensions=griffe.load_extensions(plugin("docstrings").Docstrings))
+    for kind in (CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch):
+        told = package[f"transforms.pseudo.{kind.__name__}"]
+        table = next(part.value for part in told.docstring.parse("google") if part.kind.value == "parameters")
+        assert sorted(option.name for option in table) == sorted(inspect.signature(kind).parameters)
+        assert all(len(option.description) > 20 and option.annotation and option.default for option in table)
+        assert not any(member.has_docstring for name, member in told.members.items() if name in inspect.signature(kind).parameters)

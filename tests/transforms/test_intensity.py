@@ -8,7 +8,8 @@ import torch
 from monai.data import MetaTensor
 
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.transforms import CT_WINDOWS_HU, PRESETS, ScaleIntensityByModalityd
+from monai_anomaly.transforms import CT_WINDOWS_HU, ScaleIntensityByModalityd
+from monai_anomaly.transforms.intensity import PRESETS
 
 
 def volume(array, dtype=torch.float32, **meta):

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from monai_anomaly.data import CaseReader
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.transforms import MarkEmptySlicesd, OrientSlicesd, ResizeSlicesd, ScaleIntensityByModalityd, to_source_grid
+from monai_anomaly.transforms import MarkEmptySlicesd, OrientSlicesd, ResizeSlicesd, ScaleIntensityByModalityd
+from monai_anomaly.transforms.grid import onto_grid
 
 SHAPE = (7, 6, 5)
 DISPLAY = {"axial": ("P", "L", "S"), "coronal": ("I", "L", "A"), "sagittal": ("I", "P", "L")}
@@ -107,9 +108,9 @@ def test_native_keeps_the_slices_and_shows_them_the_usual_way(grid):
 def test_the_way_back_is_exact(grid, plane):
     source = volume(GRIDS[grid])
     out = orient(source, plane)
-    back = to_source_grid(out.as_tensor(), out.meta["slice_affine"], GRIDS[grid], SHAPE)
+    back = onto_grid(out.as_tensor(), out.meta["slice_affine"], GRIDS[grid], SHAPE)
     assert torch.equal(back, source.as_tensor())
-    array = to_source_grid(out[0].numpy().astype(np.float64), out.affine, GRIDS[grid], torch.tensor(SHAPE))
+    array = onto_grid(out[0].numpy().astype(np.float64), out.affine, GRIDS[grid], torch.tensor(SHAPE))
     np.testing.assert_array_equal(array, source[0])
     assert array.dtype == np.float64
 
@@ -179,6 +180,13 @@ def test_the_source_is_not_changed():
     assert not torch.equal(out.as_tensor(), source.as_tensor())
 
 
+def test_a_volume_that_does_not_say_where_it_lies_stays_as_it_is_stored():
+    volume = MetaTensor(torch.rand(1, 7, 6, 5), meta={"affine": torch.diag(torch.tensor([-1.0, 2, 3, 1])), "geometry": "unknown"})
+    assert torch.equal(OrientSlicesd("image")({"image": volume})["image"].as_tensor(), volume.as_tensor())
+    with pytest.raises(DataError, match=r"does not say where it lies in the patient .* use plane native"):
+        OrientSlicesd("image", plane="axial")({"image": volume})
+
+
 def test_one_slice_is_turned_but_not_cut():
     source = MetaTensor(torch.rand(1, 7, 6, 1), meta={"affine": torch.as_tensor(GRIDS["LAS"]), "geometry": "patient"})
     assert tuple(orient(source, "axial").shape) == (1, 6, 7, 1)
@@ -199,17 +207,17 @@ def test_an_affine_that_is_none_is_refused(spoil):
     with pytest.raises(DataError, match=r"affine of the image is .* expected an invertible"):
         orient(volume(affine))
     with pytest.raises(DataError, match="affine of the source"):
-        to_source_grid(np.zeros(SHAPE), GRIDS["RAS"], affine, SHAPE)
+        onto_grid(np.zeros(SHAPE), GRIDS["RAS"], affine, SHAPE)
 
 
 def test_another_grid_is_no_way_back():
     out = orient(volume(GRIDS["PSR"]), "axial")
     with pytest.raises(DataError, match=r"volume has .*, the source \(7, 6, 4\)"):
-        to_source_grid(out[0], out.affine, GRIDS["PSR"], (7, 6, 4))
+        onto_grid(out[0], out.affine, GRIDS["PSR"], (7, 6, 4))
     beside = GRIDS["PSR"].copy()
     beside[1, 3] += 0.3
     with pytest.raises(DataError, match=r"volume lies up to 0.30 voxels beside the source"):
-        to_source_grid(out[0], out.affine, beside, SHAPE)
+        onto_grid(out[0], out.affine, beside, SHAPE)
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -249,4 +257,4 @@ def test_real_volumes(shared, name, plane):
     np.testing.assert_allclose(again.affine, ras.affine, atol=1e-4)
     if plane != "native":
         assert nib.aff2axcodes(out.meta["slice_affine"]) == DISPLAY[plane]
-    np.testing.assert_array_equal(to_source_grid(out[0].numpy(), out.affine, meta["affine"], array.shape), array)
+    np.testing.assert_array_equal(onto_grid(out[0].numpy(), out.affine, meta["affine"], array.shape), array)

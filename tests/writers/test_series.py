@@ -18,7 +18,8 @@ from torch.nn.functional import interpolate
 from monai_anomaly.data import CaseReader
 from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.scoring import smooth_through_slices
-from monai_anomaly.transforms import OrientSlicesd, to_source_grid
+from monai_anomaly.transforms import OrientSlicesd
+from monai_anomaly.transforms.grid import onto_grid
 from monai_anomaly.writers import AssembleSeries, MapGrid, SaveVolumes, SeriesMap, SeriesWriter, series_map
 
 SHAPE = (9, 12, 7)
@@ -176,7 +177,7 @@ def test_in_blocks_equals_all_at_once(tmp_path: Path, plane: str) -> None:
     maps = torch.rand(grid.slice_shape[2], 16, 16, generator=torch.Generator().manual_seed(0))
     maps[5] = torch.nan
     large = interpolate(maps[:, None], size=grid.slice_shape[:2], mode="bilinear", align_corners=False, antialias=True)[:, 0]
-    expected = to_source_grid(large.permute(1, 2, 0), grid.slice_affine, grid.source_affine, grid.source_shape)
+    expected = onto_grid(large.permute(1, 2, 0), grid.slice_affine, grid.source_affine, grid.source_shape)
     series = SeriesMap(0, CASES[0], maps, grid)
     np.testing.assert_allclose(series.source, expected, atol=1e-6)
     assert np.shares_memory(series.slices, series.source) and series.source is series.source

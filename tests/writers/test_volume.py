@@ -125,6 +125,32 @@ def test_nibabel_reads_the_same_geometry_and_type(tmp_path: Path) -> None:
         np.testing.assert_allclose(matrix @ [MARK[1], MARK[0], MARK[2], 1], affine @ [*MARK, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize("placed", [True, False])
+@pytest.mark.parametrize("unit", ["meter", "mm", "micron"])
+def test_the_map_of_a_nifti_volume_lies_on_it_for_every_reader(tmp_path: Path, scored, drive, unit, placed, caplog) -> None:
+    affine = np.array([[0.0, -2, 0, 10], [1, 0, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32), affine)
+    image.header.set_xyzt_units(unit)
+    image.set_sform(affine, int(placed))
+    image.set_qform(affine, int(placed))
+    image.to_filename(tmp_path / "a.nii")
+    load = Compose([LoadImaged("image", reader=CaseReader, ensure_channel_first=True), OrientSlicesd("image")])
+    turned = load({"image": str(tmp_path / "a.nii")})["image"]
+    meta = turned.meta
+    grid = MapGrid(meta["slice_affine"], tuple(meta["slice_shape"]), meta["original_affine"], tuple(meta["spatial_shape"]), placed)
+    cases = [{"series": "a", "image": str(tmp_path / "a.nii")}]
+    drive(AssembleSeries(cases, [SaveVolumes(tmp_path / "out")]), [scored(turned.as_tensor()[0].permute(2, 0, 1), grid)])
+    out = nib.load(tmp_path / "out/a.nii.gz")
+    np.testing.assert_allclose(out.affine, nib.load(tmp_path / "a.nii").affine, rtol=1e-6)
+    np.testing.assert_array_equal(out.get_fdata(), image.get_fdata())
+    assert out.header.get_xyzt_units()[0] == unit and (out.header["sform_code"] > 0, out.header["qform_code"] > 0) == (placed, placed)
+    source, result = itk.imread(str(tmp_path / "a.nii")), itk.imread(str(tmp_path / "out/a.nii.gz"))
+    for corner in np.ndindex(2, 2, 2):
+        index = [int(i) for i in np.array(corner) * [3, 4, 5]]
+        np.testing.assert_allclose(*(np.array(one.TransformIndexToPhysicalPoint(index)) for one in (source, result)), rtol=1e-5)
+    assert ("1 NIfTI volumes do not say where they lie" in caplog.text) is not placed
+
+
 def test_network_resolution_goes_back_with_pixel_centres() -> None:
     """A map that is linear in the image plane comes back linear, at the right place, whatever the two resolutions."""
     small = (np.arange(32) + 0.5) / 32

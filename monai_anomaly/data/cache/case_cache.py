@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ... import __version__
 from ...errors import DataError, OptionError
-from ...files import write_whole
+from ...files import file_sha256, write_whole
 from ..cases import Case, case_files
 from .bounded import BoundedFolder
 from .describe import describe
@@ -179,11 +179,7 @@ def _file_state(name: str) -> list[Any]:
         raise OSError("no file")
     told: list[Any] = [path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
     if max(state.st_mtime_ns, state.st_ctime_ns) > time.time_ns() - YOUNG_NS:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-        told.append(digest.hexdigest())
+        told.append(file_sha256(path))
     return told
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .header import MAX_VOXELS, Header, Slice
-from .read import DicomImage, Grid, Look, grid_of, look, read_dicom
+from .read import Grid, grid_of, look, read_dicom
 from .stacks import check_stack, split_series, stack_affine
 
 __all__ = [
-    "MAX_VOXELS", "DicomImage", "Grid", "Header", "Look", "Slice", "check_stack", "grid_of", "look", "read_dicom", "split_series", "stack_affine",
+    "MAX_VOXELS", "Grid", "Header", "Slice", "check_stack", "grid_of", "look", "read_dicom", "split_series", "stack_affine",
 ]  # fmt: skip

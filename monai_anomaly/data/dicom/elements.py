@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from ...errors import DataError
 
-__all__ = ["IDENTIFIERS", "identifiers", "integer", "numbers", "text", "texts"]
+__all__ = ["IDENTIFIERS", "identifiers", "integer", "numbers", "rescale_of", "text", "texts"]
 
 IDENTIFIERS = (
     "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName", "PatientBirthDate", "AccessionNumber", "StudyID", "StudyDate",
@@ -124,6 +124,20 @@ def numbers(dataset: Dataset, keyword: str, n: int | None = None) -> tuple[float
     if values and (n not in (None, len(values)) or not all(map(math.isfinite, values))):
         raise DataError(f"{keyword} holds {len(values)} numbers, not all usable; expected {n or 'finite ones'}: export the file again.")
     return values
+
+
+def rescale_of(dataset: Dataset) -> tuple[float, float]:
+    """Slope and intercept, 1 and 0 where they are absent.
+
+    Raises:
+        DataError: as :func:`numbers`.
+
+    Example:
+        >>> rescale_of(Dataset())
+        (1.0, 0.0)
+    """
+    slope, intercept = numbers(dataset, "RescaleSlope", 1), numbers(dataset, "RescaleIntercept", 1)
+    return (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
 
 
 def identifiers(dataset: Dataset) -> list[str]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ...errors import DataError
-from .elements import numbers, text, texts
+from ..geometry import RAS_TO_LPS
+from .elements import numbers, rescale_of, text, texts
 from .header import Slice, check_plane, step_of
 from .stacks import check_stack, split_series
 
@@ -88,8 +89,7 @@ def rescale_of_frame(dataset: Dataset, number: int) -> tuple[float, float]:
     groups: Any = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     transformation = functional_group(groups[number] if number < len(groups) else Dataset(), shared, "PixelValueTransformationSequence")
-    slope, intercept = numbers(transformation, "RescaleSlope", 1), numbers(transformation, "RescaleIntercept", 1)
-    return (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
+    return rescale_of(transformation)
 
 
 def functional_group(groups: Dataset, shared: Dataset, keyword: str) -> Dataset:
@@ -154,7 +154,7 @@ def mosaic_of(dataset: Dataset) -> Mosaic:
 
             wrapper = MosaicWrapper(dataset)
             rows, columns, n = (int(size) for size in wrapper.image_shape)
-            affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(wrapper.affine, dtype=float)
+            affine = RAS_TO_LPS @ np.asarray(wrapper.affine, dtype=float)
     except Exception as error:  # nibabel raises whatever a vendor's header makes it raise
         raise DataError(
             "The file is a mosaic of slices whose private header cannot be read; expected a Siemens mosaic as the scanner wrote it: export it as a series."

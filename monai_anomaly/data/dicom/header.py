@@ -13,7 +13,7 @@ from ..cases import pseudonym
 from ..raster import MAX_PIXELS
 from .elements import IDENTIFIERS, integer, numbers, text, texts
 
-__all__ = ["MAX_VOXELS", "Header", "Kind", "Slice", "check_plane", "parse_header", "slice_of", "step_of"]
+__all__ = ["MAX_VOXELS", "Header", "Slice", "check_plane", "parse_header", "step_of"]
 
 Kind = Literal["slice", "volume", "frames", "picture"]
 

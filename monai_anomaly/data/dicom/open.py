@@ -7,7 +7,8 @@ import logging
 import os
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom import dcmread
@@ -17,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 from ...errors import DataError
 from ..formats import reason
 
-__all__ = ["MAX_INFLATED", "Opened", "open_dicom"]
+__all__ = ["Opened", "dicom_door", "open_dicom"]
 
 # pydicom warns of every odd value and shows it; values may be names. What matters is checked, and refused in our own words.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -70,6 +71,30 @@ class _Guarded(io.BufferedReader):
         return super().read(size)
 
 
+@contextmanager
+def dicom_door(what: str = "file") -> Iterator[None]:
+    """Whatever pydicom makes of a broken file or an odd element, RecursionError and MemoryError included, comes out as our error.
+
+    Args:
+        what: is read.
+
+    Raises:
+        DataError: instead of any other.
+
+    Example:
+        >>> with dicom_door("header"):
+        ...     raise KeyError("Rows")
+        Traceback (most recent call last):
+        monai_anomaly.errors.DataError: The DICOM header cannot be read ('Rows'); expected a whole DICOM file: export it again.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"The DICOM {what} cannot be read ({reason(error)}); expected a whole DICOM file: export it again.") from error
+
+
 def open_dicom(path: str | os.PathLike[str], tags: Sequence[str] | None = None) -> Opened:
     """Read a DICOM file: whole, or only some elements and nothing of the pixels.
 
@@ -86,7 +111,7 @@ def open_dicom(path: str | os.PathLike[str], tags: Sequence[str] | None = None) 
         >>> open_dicom("slice.dcm", ["Modality"]).dataset.Modality  # doctest: +SKIP
         'CT'
     """
-    try:
+    with dicom_door():
         try:
             with _Guarded(io.FileIO(path)) as file:
                 return _read(file, os.fstat(file.fileno()).st_size, tags)
@@ -94,10 +119,6 @@ def open_dicom(path: str | os.PathLike[str], tags: Sequence[str] | None = None) 
             content = _inflate(path, found.start)
             with _Guarded(_Inflated(content)) as file:  # type: ignore[arg-type]
                 return _read(file, len(content), tags)
-    except DataError:
-        raise
-    except Exception as error:  # pydicom raises whatever a broken file makes it raise, RecursionError and MemoryError included
-        raise DataError(f"The DICOM file cannot be read ({reason(error)}); expected a whole DICOM file: export it again.") from error
 
 
 def _read(file: _Guarded, size: int, tags: Sequence[str] | None) -> Opened:

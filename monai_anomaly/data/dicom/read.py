@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ...errors import DataError
-from ..formats import reason
-from .elements import identifiers, integer, numbers, text
+from .elements import identifiers, integer, rescale_of, text
 from .frames import is_mosaic, mosaic_of, rescale_of_frame, slices_of_frames, stack_of_frames
 from .header import COLOURS, MAX_VOXELS, SECONDARY_CAPTURE, TAGS, Header, parse_header
-from .open import open_dicom
+from .open import dicom_door, open_dicom
 from .pixels import colour_pixels, grey_pixels
 from .stacks import check_stack, order_stack, stack_affine
 
 __all__ = ["DicomImage", "Grid", "Look", "grid_of", "grid_of_slices", "look", "read_dicom"]
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
 NO_FIXED_RANGE = frozenset({"CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "XA"})
 """Modalities whose stored range says nothing."""
@@ -35,7 +32,7 @@ class Grid(NamedTuple):
     shape: tuple[int, int, int]
     """Rows, columns, slices."""
     affine: NDArray[np.float64]
-    """``(4, 4)`` from (row, column, slice) to millimetres, right-anterior-superior; identity without a place in the patient."""
+    """``(4, 4)`` from (row, column, slice) to millimetres, right-anterior-superior; it says nothing without a place in the patient."""
     in_patient: bool
 
 
@@ -78,32 +75,16 @@ def look(path: str, keep_ids: bool = False) -> Look:
     """
     known: tuple[str, ...] = ()
     try:
-        opened = open_dicom(path, TAGS)
-        known = tuple(identifiers(opened.dataset))
-        header = parse_header(opened.dataset, path, opened.has_pixels, opened.pixel_bytes, keep_ids)
-        return Look(header, None if header.kind == "slice" else _grid(opened.dataset, header), "", known)
+        with dicom_door("header"):
+            opened = open_dicom(path, TAGS)
+            known = tuple(identifiers(opened.dataset))
+            header = parse_header(opened.dataset, path, opened.has_pixels, opened.pixel_bytes, keep_ids)
+            return Look(header, None if header.kind == "slice" else _grid(opened.dataset, header), "", known)
     except DataError as error:
         return Look(None, None, str(error), known)
-    except Exception as error:  # whatever pydicom makes of an odd element
-        return Look(None, None, f"The DICOM header cannot be read ({reason(error)}); expected a whole DICOM file: export it again.", known)
 
 
-def _door(function: Callable[[Sequence[str]], T]) -> Callable[[Sequence[str]], T]:
-    """Whatever pydicom makes of an element that is not what it should be, comes out as our error."""
-
-    @wraps(function)
-    def checked(files: Sequence[str]) -> T:
-        try:
-            return function(files)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"The DICOM file cannot be read ({reason(error)}); expected a whole DICOM file: export it again.") from error
-
-    return checked
-
-
-@_door
+@dicom_door()
 def grid_of(files: Sequence[str]) -> Grid:
     """The grid of a case, from headers alone.
 
@@ -124,7 +105,7 @@ def grid_of(files: Sequence[str]) -> Grid:
     return _grid(dataset, header)
 
 
-@_door
+@dicom_door()
 def read_dicom(files: Sequence[str]) -> DicomImage:
     """Decode one file, or the slices of one stack.
 
@@ -154,7 +135,7 @@ def read_dicom(files: Sequence[str]) -> DicomImage:
 
 def _read_grey(dataset: Dataset, header: Header, grid: Grid) -> DicomImage:
     stored, padding = grey_pixels(dataset)
-    order, rescale = list(range(len(stored))), [_rescale(dataset)] * len(stored)
+    order, rescale = list(range(len(stored))), [rescale_of(dataset)] * len(stored)
     if header.kind == "volume" and not is_mosaic(dataset):
         order = stack_of_frames(slices_of_frames(dataset, header.path, header.shape, header.n_frames))
         rescale = [rescale_of_frame(dataset, number) for number in range(len(stored))]
@@ -187,7 +168,7 @@ def _read_stack(files: Sequence[str]) -> DicomImage:
             if text(dataset, "PhotometricInterpretation") in COLOURS:
                 raise DataError("The slice is in colour; expected grey slices in a stack: export the series as pictures.")
             stored, padding = grey_pixels(dataset)
-            array[:, :, k] = _values(stored[0], None if padding is None else padding[0], *_rescale(dataset))
+            array[:, :, k] = _values(stored[0], None if padding is None else padding[0], *rescale_of(dataset))
             n_padding += 0 if padding is None else int(padding.sum())
         except DataError as error:
             raise DataError(f"Slice file {number + 1} of {len(files)} ({_instance(headers[number])}): {error}") from error
@@ -203,7 +184,9 @@ def _header(path: str, number: int, n: int) -> tuple[Dataset, Header]:
         opened = open_dicom(path, TAGS)
         return opened.dataset, parse_header(opened.dataset, path, opened.has_pixels, opened.pixel_bytes)
     except DataError as error:
-        raise error if n == 1 else DataError(f"Slice file {number} of {n}: {error}") from error
+        if n == 1:
+            raise
+        raise DataError(f"Slice file {number} of {n}: {error}") from error
 
 
 def _grid(dataset: Dataset, header: Header) -> Grid:
@@ -255,11 +238,6 @@ def grid_of_slices(headers: Sequence[Header]) -> tuple[Grid, list[int]]:
 
 def _instance(header: Header) -> str:
     return header.slice.name if header.slice is not None else os.path.basename(header.path)
-
-
-def _rescale(dataset: Dataset) -> tuple[float, float]:
-    slope, intercept = numbers(dataset, "RescaleSlope", 1), numbers(dataset, "RescaleIntercept", 1)
-    return (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
 
 
 def _values(stored: Array, padding: Array | None, slope: float, intercept: float) -> Array:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ..geometry import RAS_TO_LPS
 from .header import Slice
 
-__all__ = ["MARKS", "SPACING_TOLERANCE", "check_stack", "order_stack", "split_series", "stack_affine"]
+__all__ = ["MARKS", "check_stack", "order_stack", "split_series", "stack_affine"]
 
 Vector = NDArray[np.float64]
 
@@ -133,7 +134,7 @@ def stack_affine(stack: Sequence[Slice]) -> Vector:
     else:
         affine[:3, 2] = _normal(first) * first.thickness
     affine[:3, 3] = first.position
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return RAS_TO_LPS @ affine
 
 
 def _normal(one: Slice) -> Vector:

@@ -14,7 +14,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from .anatomy import Grid
 from .phantom import Phantom
 
-__all__ = ["affine_ras", "write_mask", "write_series"]
+__all__ = ["write_mask", "write_series"]
 
 INTERCEPT_HU = -1024
 DATE, TIME = "20200101", "120000"

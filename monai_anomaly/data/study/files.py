@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import DataError, OptionError
-from ..folders import scratch_folder, user_cache
+from ..folders import publish, scratch_folder, user_cache
 from .dicom import write_mask, write_series
 from .phantom import make_phantom
 
@@ -76,7 +76,7 @@ def write_study(folder: str | os.PathLike[str], *, seed: int = 0, progress: bool
             started = time.perf_counter()
             whole = scratch / "whole"
             _write(whole, seed, progress)
-            _publish(whole, folder, scratch)
+            publish(whole, folder, scratch, lambda there: _is_whole(there, seed), _refuse_foreign)
     except OSError as error:
         raise DataError(
             f"The built-in study could not be written to {folder} ({error.strerror or error}); expected about 100 MB of writable space: "
@@ -169,26 +169,6 @@ def _write(folder: Path, seed: int, progress: bool) -> None:
     (folder / "datalist.json").write_text(json.dumps(datalist, indent=2) + "\n", encoding="utf-8")
     files = sum(1 for _ in folder.glob("*/**/*.*"))
     (folder / MARKER).write_text(json.dumps({**_expected(seed), "files": files}, indent=2) + "\n", encoding="utf-8")
-
-
-def _publish(whole: Path, folder: Path, scratch: Path) -> None:
-    """Rename ``whole`` to ``folder``. A study that another process put there meanwhile stays if it is the same, else it makes room."""
-    seed = int(_marker(whole)["seed"])
-    for attempt in range(10):
-        try:
-            os.rename(whole, folder)
-            return
-        except OSError:
-            if _is_whole(folder, seed):
-                return
-            _refuse_foreign(folder)
-        try:
-            os.rename(folder, scratch / f"replaced-{attempt}")
-        except FileNotFoundError:
-            continue  # another process was quicker; look again
-    raise DataError(
-        f"The built-in study in {folder} kept changing while it was written; expected to be alone: end the other processes, run again."
-    )
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .anatomy import Grid, Head, Volume, ramp, smooth_field
 
-__all__ = ["KINDS", "Lesion", "draw_lesion", "paint", "push"]
+__all__ = ["draw_lesion", "paint", "push"]
 
 MIN_AREA_PX = 20  # a cut through a lesion smaller than this is left out, so that no slice is abnormal by a handful of pixels
 

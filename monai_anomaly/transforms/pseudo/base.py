@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from ...errors import DataError, OptionError
 from ..tensors import plain
 from .region import Region
 
-__all__ = ["DESIGN_SIZE", "ONE_GREY_STEP", "PseudoAbnormal", "PseudoAnomaly", "disturb"]
+__all__ = ["DESIGN_SIZE", "ONE_GREY_STEP", "PatchInPixels", "PseudoAbnormal", "PseudoAnomaly", "disturb"]
 
 DESIGN_SIZE = 256
 """The image side that the papers' pixel counts were chosen for."""
@@ -29,37 +30,38 @@ class PseudoAbnormal(NamedTuple):
     """``(B, 1, H, W)`` bool: the pixels that changed; an image without any is a normal one still."""
 
 
+@dataclass(kw_only=True, eq=False)
 class PseudoAnomaly(ABC):
     """Base class: normal images in, abnormal images and the mask of what changed out; a whole batch in one call, on any device, with any channels.
 
     Two promises hold for each of them. Pixels outside the mask are those of the input, bit for bit. All draws are made on the CPU from one generator and then
     moved, so that every device gets the same anomalies.
 
-    Args:
-        keep: share of the old values that stays under a patch: new = patch + keep * old.
-        foreground: mean intensity over the channels above which a pixel is tissue; patches are then taken from, and put on, places whose centre is
-            tissue (where the image's border leaves no such place, the patch covers a pixel of tissue), and an image without tissue stays as it is.
-            ``None``: anywhere, as published; air pasted on air then gives a normal image that is called abnormal.
-        clip: keep changed pixels within [0, 1], as images are.
-        tolerance: a change of at most this much in every channel is none: the pixel keeps its value and stays out of the mask. The default is a little
-            more than one step of 8 bits.
-        design_size: lengths in pixels are those of an image whose shorter side has this many; other images get them scaled, and rounded.
-            ``None``: as they are.
-
     Raises:
         OptionError: an option outside its values, a patch that does not fit into the image, or a generator that is not the CPU's.
         DataError: not a batch of floating-point images ``(B, C, H, W)``.
     """
 
-    def __init__(self, *, keep: float, foreground: float | None, clip: bool, tolerance: float, design_size: int | None):
-        if foreground is not None and not 0 <= foreground < 1:
-            raise OptionError(f"foreground is {foreground}; expected an intensity from 0 to below 1, or None for patches anywhere.")
-        if not 0 <= tolerance < 1:
-            raise OptionError(f"tolerance is {tolerance}; expected an intensity from 0 (every change counts) to below 1.")
-        if design_size is not None and design_size < 1:
-            raise OptionError(f"design_size is {design_size}; expected 1 or more pixels, or None for lengths that are not scaled.")
-        self.keep = keep
-        self.foreground, self.clip, self.tolerance, self.design_size = foreground, clip, tolerance, design_size
+    foreground: float | None = None
+    """Mean intensity over the channels above which a pixel is tissue; patches are then taken from, and put on, places whose centre is tissue (where the
+    image's border leaves no such place, the patch covers a pixel of tissue), and an image without tissue stays as it is. ``None``: anywhere, as published;
+    air pasted on air then gives a normal image that is called abnormal."""
+    clip: bool = True
+    """Keep changed pixels within [0, 1], as images are."""
+    tolerance: float = ONE_GREY_STEP
+    """A change of at most this much in every channel is none: the pixel keeps its value and stays out of the mask. The default is a little more than one
+    step of 8 bits."""
+
+    def __post_init__(self) -> None:
+        if self.foreground is not None and not 0 <= self.foreground < 1:
+            raise OptionError(f"foreground is {self.foreground}; expected an intensity from 0 to below 1, or None for patches anywhere.")
+        if not 0 <= self.tolerance < 1:
+            raise OptionError(f"tolerance is {self.tolerance}; expected an intensity from 0 (every change counts) to below 1.")
+
+    @property
+    def keep(self) -> float:
+        """Share of the old values that stays under a patch: new = patch + keep * old."""
+        return 0.0
 
     @torch.no_grad()
     def __call__(self, image: Tensor, generator: torch.Generator | None = None) -> PseudoAbnormal:
@@ -88,6 +90,19 @@ class PseudoAnomaly(ABC):
     @abstractmethod
     def _draw(self, image: Tensor, tissue: Tensor | None, generator: torch.Generator | None) -> tuple[Region, Tensor]:
         """Which pixels of the batch to change, and what is added to the share of their values that is kept, ``(C, N)`` or ``(1, N)``."""
+
+
+@dataclass(kw_only=True, eq=False)
+class PatchInPixels(PseudoAnomaly):
+    """Base class of those whose options have lengths in pixels."""
+
+    design_size: int | None = DESIGN_SIZE
+    """Lengths in pixels are those of an image whose shorter side has this many; other images get them scaled, and rounded. ``None``: as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.design_size is not None and self.design_size < 1:
+            raise OptionError(f"design_size is {self.design_size}; expected 1 or more pixels, or None for lengths that are not scaled.")
 
     def _scale(self, image: Tensor) -> float:
         """Pixels of this image for one of the lengths in the options."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import OptionError
-from .base import DESIGN_SIZE, ONE_GREY_STEP, PseudoAnomaly
+from .base import PatchInPixels
 from .placing import check_fit, integers, place, uniform
 from .region import Region, box_patches
 
@@ -19,22 +20,13 @@ WEIGHTS = (0.5, 0.3, 0.2)
 BLEND = 0.2
 
 
-class CutPaste(PseudoAnomaly):
+@dataclass(kw_only=True, eq=False)
+class CutPaste(PatchInPixels):
     """Paste a square of the image elsewhere in it: ``patch + 0.2 * old``, as in the training of ESC-DRKD and DRD.
 
     The side of the square comes from one of three classes, small, middle or large. The upper left corner of the source is uniform over 0..H-t-1 and 0..W-t-1,
     that of the destination over 1..H-t-2 and 1..W-t-2. The released codes draw one size per batch, make a side one pixel shorter where the distance to the
     source's corner is odd, and do not clip (:func:`monai_anomaly.transforms.pseudo.released_cut_paste` does all three).
-
-    Args:
-        sizes: shortest and longest side of each class in pixels; small alone, ``[[10, 32]]``, is what ESC-DRKD uses for retinal OCT.
-        weights: how often each class is drawn.
-        size_per: ``"image"``: each image has a size of its own; ``"batch"``: one for all, as released.
-        blend: share of the old pixels that is added to the patch.
-        foreground: intensity above which a pixel is tissue, for source and destination, or ``None``; see :class:`PseudoAnomaly`, as for the rest.
-        clip: keep changed pixels within [0, 1].
-        tolerance: largest change that counts as none.
-        design_size: the image side that ``sizes`` are meant for; ``None``: they are not scaled.
 
     Raises:
         OptionError: sizes, weights or another option outside their values.
@@ -49,38 +41,41 @@ class CutPaste(PseudoAnomaly):
         (torch.Size([4, 3, 64, 64]), [True, True, True, True])
     """
 
-    def __init__(
-        self,
-        *,
-        sizes: Sequence[Sequence[int]] = SIZES_PX,
-        weights: Sequence[float] = WEIGHTS,
-        size_per: str = "image",
-        blend: float = BLEND,
-        foreground: float | None = None,
-        clip: bool = True,
-        tolerance: float = ONE_GREY_STEP,
-        design_size: int | None = DESIGN_SIZE,
-    ):
-        super().__init__(keep=blend, foreground=foreground, clip=clip, tolerance=tolerance, design_size=design_size)
+    sizes: Sequence[Sequence[int]] = SIZES_PX
+    """Shortest and longest side of each class in pixels; small alone, ``[[10, 32]]``, is what ESC-DRKD uses for retinal OCT."""
+    weights: Sequence[float] = WEIGHTS
+    """How often each class is drawn."""
+    size_per: str = "image"
+    """``"image"``: each image has a size of its own; ``"batch"``: one for all, as released."""
+    blend: float = BLEND
+    """Share of the old pixels that is added to the patch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         try:
-            self.sizes, self.weights = tuple((int(low), int(high)) for low, high in sizes), tuple(map(float, weights))
+            sizes, weights = tuple((int(low), int(high)) for low, high in self.sizes), tuple(map(float, self.weights))
         except (TypeError, ValueError) as error:  # one pair alone, for example
             raise OptionError(
-                f"sizes is {sizes} and weights is {weights}; expected a list of pairs and a list of numbers, such as [[10, 32]] and [1]."
+                f"sizes is {self.sizes} and weights is {self.weights}; expected a list of pairs and a list of numbers, such as [[10, 32]] and [1]."
             ) from error
-        if not self.sizes or any(not 1 <= low <= high for low, high in self.sizes):
+        if not sizes or any(not 1 <= low <= high for low, high in sizes):
             raise OptionError(
-                f"sizes is {list(sizes)}; expected one or more pairs of sides in pixels, [shortest, longest], from 1 upwards."
+                f"sizes is {list(self.sizes)}; expected one or more pairs of sides in pixels, [shortest, longest], from 1 upwards."
             )
-        if len(self.weights) != len(self.sizes) or min(self.weights) < 0 or not 0 < sum(self.weights) < float("inf"):
+        if len(weights) != len(sizes) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise OptionError(
-                f"weights is {list(weights)}; expected one number for each of the {len(self.sizes)} sizes, none below 0, not all 0."
+                f"weights is {list(self.weights)}; expected one number for each of the {len(sizes)} sizes, none below 0, not all 0."
             )
-        if size_per not in ("image", "batch"):
-            raise OptionError(f"size_per is {size_per!r}; expected image or batch.")
-        if not 0 <= blend <= 1:
-            raise OptionError(f"blend is {blend}; expected a share from 0 (the patch alone) to 1.")
-        self.size_per = size_per
+        if self.size_per not in ("image", "batch"):
+            raise OptionError(f"size_per is {self.size_per!r}; expected image or batch.")
+        if not 0 <= self.blend <= 1:
+            raise OptionError(f"blend is {self.blend}; expected a share from 0 (the patch alone) to 1.")
+        self.sizes, self.weights = sizes, weights
+
+    @property
+    def keep(self) -> float:
+        """The same as ``blend``."""
+        return self.blend
 
     def _draw(self, image: Tensor, tissue: Tensor | None, generator: torch.Generator | None) -> tuple[Region, Tensor]:
         size, scale = (image.shape[-2], image.shape[-1]), self._scale(image)

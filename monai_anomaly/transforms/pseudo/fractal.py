@@ -1,17 +1,40 @@
-"""Fractal sums of a noise, and textures drawn from a generator."""
+"""Patches of fractal noise: octaves added up, and textures drawn from a generator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import OptionError
+from .noise_patch import NoisePatch
 
-__all__ = ["FEATURE_PX", "check_fractal", "fractal", "textures"]
+__all__ = ["FEATURE_PX", "FractalPatch", "fractal", "textures"]
 
 FEATURE_PX = 32.0
+
+
+@dataclass(kw_only=True, eq=False)
+class FractalPatch(NoisePatch):
+    """Base class of patches whose noise is a sum of octaves, :func:`fractal`."""
+
+    octaves: int
+    """How many noises are added up, each twice as fine as the one before; 1: the plain noise."""
+    persistence: float
+    """Strength of an octave relative to the one before."""
+    feature_px: float = FEATURE_PX
+    """Size of the coarsest features in pixels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.octaves <= 8:
+            raise OptionError(f"octaves is {self.octaves}; expected 1 to 8: the eighth is 128 times as fine as the first.")
+        if not 0 < self.persistence <= 1:
+            raise OptionError(f"persistence is {self.persistence}; expected more than 0, up to 1.")
+        if not 0 < self.feature_px < float("inf"):
+            raise OptionError(f"feature_px is {self.feature_px}; expected a length in pixels above 0.")
 
 
 def fractal(noise: Callable[[Tensor], Tensor], points: Tensor, octaves: int, persistence: float) -> Tensor:
@@ -43,13 +66,3 @@ def textures(count: int, dimensions: int, generator: torch.Generator | None) -> 
     """
     permutation = torch.rand((count, 256), generator=generator).argsort(dim=1, stable=True)
     return permutation, torch.rand((count, dimensions), generator=generator)
-
-
-def check_fractal(octaves: int, persistence: float, feature_px: float) -> None:
-    """Refuse octaves, persistence or feature sizes that make no noise (OptionError)."""
-    if not 1 <= octaves <= 8:
-        raise OptionError(f"octaves is {octaves}; expected 1 to 8: the eighth is 128 times as fine as the first.")
-    if not 0 < persistence <= 1:
-        raise OptionError(f"persistence is {persistence}; expected more than 0, up to 1.")
-    if not 0 < feature_px < float("inf"):
-        raise OptionError(f"feature_px is {feature_px}; expected a length in pixels above 0.")

@@ -1,13 +1,37 @@
-"""Colours a little off, as pasted patches have them."""
+"""Colours a little off, as the original CutPaste's patches have them."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["box_mean", "jitter_colours"]
+from ...errors import OptionError
+from .base import PseudoAnomaly
+from .region import Patches
+
+__all__ = ["JitteredPaste", "box_mean", "jitter_colours"]
+
+
+@dataclass(kw_only=True, eq=False)
+class JitteredPaste(PseudoAnomaly):
+    """Base class of those that paste a part of the image with its colours a little off."""
+
+    jitter: float = 0.1
+    """How far brightness, contrast, saturation (shares) and hue (of a full turn) may go; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.jitter <= 0.5:
+            raise OptionError(f"jitter is {self.jitter}; expected a share from 0 to 0.5.")
+
+    def _jittered(
+        self, values: Tensor, patches: Patches, image: Tensor, source: tuple[Tensor, Tensor], box: tuple[Tensor, Tensor], draws: Tensor
+    ) -> Tensor:
+        """Values ``(C, N)`` that were cut from a box of each image, its corner ``source``; ``patches`` tell which image each of them belongs to."""
+        return jitter_colours(values, patches.images(), box_mean(image, source, box), draws, self.jitter) if self.jitter else values
 
 
 def jitter_colours(values: Tensor, image: Tensor, mean: Tensor, draws: Tensor, strength: float) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import OptionError
-from .base import PseudoAnomaly
+from .base import PatchInPixels
 from .placing import check_fit, integers, place, uniform
 from .region import Patches, Region, box_patches
 
@@ -19,43 +20,33 @@ SIZE_PX = (10, 31)
 AMPLITUDE = 0.2
 
 
-class NoisePatch(PseudoAnomaly):
-    """Base class: ``old + amplitude * noise`` inside one rectangle of each image, whose corner is uniform over 1..H-1-h and 1..W-1-w.
+@dataclass(kw_only=True, eq=False)
+class NoisePatch(PatchInPixels):
+    """Base class: ``old + amplitude * noise`` inside one rectangle of each image, whose corner is uniform over 1..H-1-h and 1..W-1-w."""
 
-    Args:
-        size: shortest and longest side of the rectangle in pixels; height and width are drawn one by one.
-        amplitude: what the noise is multiplied with.
-        grey_noise: the same noise in all channels, for images that are grey; one channel has one noise anyway.
-        soft_edge_px: over so many pixels the noise fades towards the rectangle's edge; 0: it ends there.
-        foreground: intensity above which a pixel is tissue, or ``None``; see :class:`PseudoAnomaly`, as for the rest.
-        clip: keep changed pixels within [0, 1].
-        tolerance: largest change that counts as none.
-        design_size: the image side that lengths in pixels are meant for; ``None``: they are not scaled.
+    size: Sequence[int] = SIZE_PX
+    """Shortest and longest side of the rectangle in pixels; height and width are drawn one by one."""
+    amplitude: float = AMPLITUDE
+    """What the noise is multiplied with."""
+    grey_noise: bool = False
+    """The same noise in all channels, for images that are grey; one channel has one noise anyway."""
+    soft_edge_px: int = 0
+    """Over so many pixels the noise fades towards the rectangle's edge; 0: it ends there."""
 
-    Raises:
-        OptionError: an option outside its values.
-    """
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.size) != 2 or not 1 <= self.size[0] <= self.size[1]:
+            raise OptionError(f"size is {list(self.size)}; expected the shortest and the longest side in pixels, from 1 upwards.")
+        if not 0 < self.amplitude < float("inf"):
+            raise OptionError(f"amplitude is {self.amplitude}; expected a number above 0.")
+        if self.soft_edge_px < 0:
+            raise OptionError(f"soft_edge_px is {self.soft_edge_px}; expected 0 (a hard edge) or more pixels.")
+        self.size = int(self.size[0]), int(self.size[1])
 
-    def __init__(
-        self,
-        *,
-        size: Sequence[int],
-        amplitude: float,
-        grey_noise: bool,
-        soft_edge_px: int,
-        foreground: float | None,
-        clip: bool,
-        tolerance: float,
-        design_size: int | None,
-    ):
-        super().__init__(keep=1.0, foreground=foreground, clip=clip, tolerance=tolerance, design_size=design_size)
-        if len(size) != 2 or not 1 <= size[0] <= size[1]:
-            raise OptionError(f"size is {list(size)}; expected the shortest and the longest side in pixels, from 1 upwards.")
-        if not 0 < amplitude < float("inf"):
-            raise OptionError(f"amplitude is {amplitude}; expected a number above 0.")
-        if soft_edge_px < 0:
-            raise OptionError(f"soft_edge_px is {soft_edge_px}; expected 0 (a hard edge) or more pixels.")
-        self.size, self.amplitude, self.grey_noise, self.soft_edge_px = (int(size[0]), int(size[1])), amplitude, grey_noise, soft_edge_px
+    @property
+    def keep(self) -> float:
+        """All of them: noise is added."""
+        return 1.0
 
     @abstractmethod
     def _noise(self, patches: Patches, count: tuple[int, int], scale: float, like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .base import DESIGN_SIZE, ONE_GREY_STEP
-from .fractal import FEATURE_PX, check_fractal, fractal, textures
-from .noise_patch import AMPLITUDE, SIZE_PX, NoisePatch
+from .fractal import FractalPatch, fractal, textures
 from .region import Patches
 
 __all__ = ["PerlinPatch", "perlin2"]
 
 
-class PerlinPatch(NoisePatch):
+@dataclass(kw_only=True, eq=False)
+class PerlinPatch(FractalPatch):
     """Add fractal Perlin noise inside one rectangle of each image; every image and channel has a texture of its own.
-
-    Args:
-        size: shortest and longest side of the rectangle in pixels.
-        amplitude: what the noise is multiplied with.
-        octaves: how many noises are added up, each twice as fine as the one before; 1: plain Perlin noise.
-        persistence: strength of an octave relative to the one before.
-        feature_px: size of the coarsest features in pixels.
-        grey_noise: the same noise in all channels.
-        soft_edge_px: over so many pixels the noise fades towards the rectangle's edge.
-        foreground: intensity above which a pixel is tissue, or ``None``; see :class:`PseudoAnomaly`, as for the rest.
-        clip: keep changed pixels within [0, 1].
-        tolerance: largest change that counts as none.
-        design_size: the image side that lengths in pixels are meant for; ``None``: they are not scaled.
 
     Raises:
         OptionError: an option outside its values.
@@ -45,33 +31,8 @@ class PerlinPatch(NoisePatch):
         (torch.Size([2, 3, 64, 64]), [True, True])
     """
 
-    def __init__(
-        self,
-        *,
-        size: Sequence[int] = SIZE_PX,
-        amplitude: float = AMPLITUDE,
-        octaves: int = 4,
-        persistence: float = 0.5,
-        feature_px: float = FEATURE_PX,
-        grey_noise: bool = False,
-        soft_edge_px: int = 0,
-        foreground: float | None = None,
-        clip: bool = True,
-        tolerance: float = ONE_GREY_STEP,
-        design_size: int | None = DESIGN_SIZE,
-    ):
-        super().__init__(
-            size=size,
-            amplitude=amplitude,
-            grey_noise=grey_noise,
-            soft_edge_px=soft_edge_px,
-            foreground=foreground,
-            clip=clip,
-            tolerance=tolerance,
-            design_size=design_size,
-        )
-        check_fractal(octaves, persistence, feature_px)
-        self.octaves, self.persistence, self.feature_px = octaves, persistence, feature_px
+    octaves: int = 4
+    persistence: float = 0.5
 
     def _noise(self, patches: Patches, count: tuple[int, int], scale: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
         batch, channels = count

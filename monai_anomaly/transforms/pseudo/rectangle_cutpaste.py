@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import OptionError
-from .base import ONE_GREY_STEP, PseudoAnomaly
-from .jitter import box_mean, jitter_colours
+from .jitter import JitteredPaste
 from .placing import place, uniform
 from .region import Region, box_patches
 
 __all__ = ["RectangleCutPaste"]
 
 
-class RectangleCutPaste(PseudoAnomaly):
+@dataclass(kw_only=True, eq=False)
+class RectangleCutPaste(JitteredPaste):
     """Paste a rectangle of the image, its colours a little off, elsewhere in it.
 
     Its area is a share of the image's, its width over its height comes from one of two ranges, lying or standing, with equal chance; sides longer than the
     image's are cut to it. Source and destination are uniform.
-
-    Args:
-        area: smallest and largest area as a share of the image.
-        standing: smallest and largest width over height of a standing rectangle.
-        lying: the same of a lying one.
-        jitter: how far brightness, contrast, saturation (shares) and hue (of a full turn) may go; 0: not at all.
-        foreground: intensity above which a pixel is tissue, for source and destination, or ``None``; see :class:`PseudoAnomaly`, as for the rest.
-        clip: keep changed pixels within [0, 1].
-        tolerance: largest change that counts as none.
 
     Raises:
         OptionError: an option outside its values.
@@ -44,27 +36,20 @@ class RectangleCutPaste(PseudoAnomaly):
         (torch.Size([2, 3, 64, 64]), [True, True])
     """
 
-    def __init__(
-        self,
-        *,
-        area: Sequence[float] = (0.02, 0.15),
-        standing: Sequence[float] = (0.3, 1.0),
-        lying: Sequence[float] = (1.0, 3.3),
-        jitter: float = 0.1,
-        foreground: float | None = None,
-        clip: bool = True,
-        tolerance: float = ONE_GREY_STEP,
-    ):
-        # Areas are shares of the image already: there are no pixels to scale.
-        super().__init__(keep=0.0, foreground=foreground, clip=clip, tolerance=tolerance, design_size=None)
-        if len(area) != 2 or not 0 < area[0] <= area[1] < 1:
-            raise OptionError(f"area is {list(area)}; expected the smallest and the largest share of the image, between 0 and 1.")
-        for name, aspect in (("standing", standing), ("lying", lying)):
+    area: Sequence[float] = (0.02, 0.15)
+    """Smallest and largest area as a share of the image."""
+    standing: Sequence[float] = (0.3, 1.0)
+    """Smallest and largest width over height of a standing rectangle."""
+    lying: Sequence[float] = (1.0, 3.3)
+    """The same of a lying one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] < 1:
+            raise OptionError(f"area is {list(self.area)}; expected the smallest and the largest share of the image, between 0 and 1.")
+        for name, aspect in (("standing", self.standing), ("lying", self.lying)):
             if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1] < float("inf"):
                 raise OptionError(f"{name} is {list(aspect)}; expected the smallest and the largest width over height, above 0.")
-        if not 0 <= jitter <= 0.5:
-            raise OptionError(f"jitter is {jitter}; expected a share from 0 to 0.5.")
-        self.area, self.standing, self.lying, self.jitter = tuple(area), tuple(standing), tuple(lying), jitter
 
     def _draw(self, image: Tensor, tissue: Tensor | None, generator: torch.Generator | None) -> tuple[Region, Tensor]:
         size = (image.shape[-2], image.shape[-1])
@@ -73,9 +58,7 @@ class RectangleCutPaste(PseudoAnomaly):
         source, corner = (place(at, box, size, tissue=tissue) for at in (draws[3:5], draws[5:7]))
         patches = box_patches(*box, image.device)
         region, values = patches.at(corner, image), patches.at(source, image).read(image)
-        if self.jitter:
-            values = jitter_colours(values, region.patches.images(), box_mean(image, source, box), draws[7:], self.jitter)
-        return region, values
+        return region, self._jittered(values, patches, image, source, box, draws[7:])
 
     def _box(self, draws: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Heights and widths from three draws each."""

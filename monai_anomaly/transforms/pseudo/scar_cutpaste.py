@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import OptionError
-from .base import DESIGN_SIZE, ONE_GREY_STEP, PseudoAnomaly
-from .jitter import box_mean, jitter_colours
+from .base import PatchInPixels
+from .jitter import JitteredPaste
 from .placing import check_fit, integers, place, uniform
 from .region import Patches, Region
 
 __all__ = ["ScarCutPaste"]
 
 
-class ScarCutPaste(PseudoAnomaly):
+@dataclass(kw_only=True, eq=False)
+class ScarCutPaste(JitteredPaste, PatchInPixels):
     """Paste a thin upright strip of the image elsewhere in it, turned, its colours a little off.
 
     Values come from the nearest pixel of the strip; pixels are never repeated outside it. Source and destination are uniform.
-
-    Args:
-        width: smallest and largest width of the strip in pixels.
-        length: the same of its length.
-        rotation_deg: it is turned by up to this angle to either side.
-        jitter: how far brightness, contrast, saturation (shares) and hue (of a full turn) may go; 0: not at all.
-        foreground: intensity above which a pixel is tissue, for source and destination, or ``None``; see :class:`PseudoAnomaly`, as for the rest.
-        clip: keep changed pixels within [0, 1].
-        tolerance: largest change that counts as none.
-        design_size: the image side that lengths in pixels are meant for; ``None``: they are not scaled.
 
     Raises:
         OptionError: an option outside its values.
@@ -45,27 +37,20 @@ class ScarCutPaste(PseudoAnomaly):
         (torch.Size([2, 3, 64, 64]), [True, True])
     """
 
-    def __init__(
-        self,
-        *,
-        width: Sequence[int] = (2, 16),
-        length: Sequence[int] = (10, 25),
-        rotation_deg: float = 45.0,
-        jitter: float = 0.1,
-        foreground: float | None = None,
-        clip: bool = True,
-        tolerance: float = ONE_GREY_STEP,
-        design_size: int | None = DESIGN_SIZE,
-    ):
-        super().__init__(keep=0.0, foreground=foreground, clip=clip, tolerance=tolerance, design_size=design_size)
-        for name, ends in (("width", width), ("length", length)):
+    width: Sequence[int] = (2, 16)
+    """Smallest and largest width of the strip in pixels."""
+    length: Sequence[int] = (10, 25)
+    """The same of its length."""
+    rotation_deg: float = 45.0
+    """It is turned by up to this angle to either side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, ends in (("width", self.width), ("length", self.length)):
             if len(ends) != 2 or not 1 <= ends[0] <= ends[1]:
                 raise OptionError(f"{name} is {list(ends)}; expected the smallest and the largest in pixels, from 1 upwards.")
-        if not 0 <= rotation_deg <= 90:
-            raise OptionError(f"rotation_deg is {rotation_deg}; expected degrees from 0 to 90.")
-        if not 0 <= jitter <= 0.5:
-            raise OptionError(f"jitter is {jitter}; expected a share from 0 to 0.5.")
-        self.width, self.length, self.rotation_deg, self.jitter = tuple(width), tuple(length), rotation_deg, jitter
+        if not 0 <= self.rotation_deg <= 90:
+            raise OptionError(f"rotation_deg is {self.rotation_deg}; expected degrees from 0 to 90.")
 
     def _draw(self, image: Tensor, tissue: Tensor | None, generator: torch.Generator | None) -> tuple[Region, Tensor]:
         size, scale = (image.shape[-2], image.shape[-1]), self._scale(image)
@@ -78,9 +63,7 @@ class ScarCutPaste(PseudoAnomaly):
         within, turned, box = _turned_strip(*strip, angle, image.device)
         source, corner = place(draws[3:5], strip, size, tissue=tissue), place(draws[5:7], box, size, tissue=tissue)
         region, values = turned.at(corner, image), within.at(source, image).read(image)
-        if self.jitter:
-            values = jitter_colours(values, region.patches.images(), box_mean(image, source, strip), draws[7:], self.jitter)
-        return region, values
+        return region, self._jittered(values, turned, image, source, strip, draws[7:])
 
 
 def _turned_strip(height: Tensor, width: Tensor, angle: Tensor, device: torch.device) -> tuple[Patches, Patches, tuple[Tensor, Tensor]]:

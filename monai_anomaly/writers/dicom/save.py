@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...data import Case, case_files
-from ...data.formats import file_format
-from ...data.reader import DICOM_FORMATS
+from ...data.formats import DICOM_FORMATS, file_format
 from ...errors import DataError
 from ...files import file_sha256, safe_name
 from ..findings import SaveFindings

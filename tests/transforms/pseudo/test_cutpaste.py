@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from monai_anomaly.transforms import CutPaste, RectangleCutPaste, ScarCutPaste
+from monai_anomaly.transforms.pseudo import CutPaste, RectangleCutPaste, ScarCutPaste
 from monai_anomaly.transforms.pseudo.jitter import box_mean, jitter_colours
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anomaly.transforms import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
+from monai_anomaly.transforms.pseudo import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
 from monai_anomaly.transforms.pseudo.placing import place, tissue_pixel
 
 SMALL = {"sizes": [[10, 32]], "weights": [1]}

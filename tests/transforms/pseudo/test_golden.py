@@ -10,8 +10,15 @@ import pytest
 import torch
 from support.golden import load, synthetic_image
 
-from monai_anomaly.transforms import SimplexPatch, from_unit_range
-from monai_anomaly.transforms.pseudo import released_cut_paste, released_simplex_patch, released_size, seeded_permutation, simplex3
+from monai_anomaly.transforms import from_unit_range
+from monai_anomaly.transforms.pseudo import (
+    SimplexPatch,
+    released_cut_paste,
+    released_simplex_patch,
+    released_size,
+    seeded_permutation,
+    simplex3,
+)
 from monai_anomaly.transforms.pseudo.region import box_patches
 from monai_anomaly.transforms.pseudo.simplex_patch import simplex_noise
 

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.transforms import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
+from monai_anomaly.transforms.pseudo import CutPaste, GaussianPatch, PerlinPatch, RectangleCutPaste, ScarCutPaste, SimplexPatch
 
 KINDS = {
     "cut_paste": CutPaste,
@@ -119,7 +119,7 @@ def test_half_precision(kind):
 
 @each_kind
 def test_from_a_config(kind):
-    config = json.loads(json.dumps({"anomaly": {"_target_": f"monai_anomaly.transforms.{KINDS[kind].__name__}", "foreground": 0.1}}))
+    config = json.loads(json.dumps({"anomaly": {"_target_": f"monai_anomaly.transforms.pseudo.{KINDS[kind].__name__}", "foreground": 0.1}}))
     anomaly = ConfigParser(config).get_parsed_content("anomaly")
     assert type(anomaly) is KINDS[kind] and anomaly.foreground == 0.1
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anomaly.transforms import GaussianPatch, PerlinPatch, SimplexPatch
-from monai_anomaly.transforms.pseudo import perlin2, seeded_permutation, simplex3
+from monai_anomaly.transforms.pseudo import GaussianPatch, PerlinPatch, SimplexPatch, perlin2, seeded_permutation, simplex3
 from monai_anomaly.transforms.pseudo.fractal import fractal
 
 PATCHES = {"simplex": SimplexPatch, "gaussian": GaussianPatch, "perlin": PerlinPatch}
