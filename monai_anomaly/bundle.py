@@ -50,6 +50,12 @@ logger = logging.getLogger(__name__)
 INSTALLED = Path(__file__).parent / "bundles"
 """The bundles as the package carries them; in a source checkout a link to those beside it."""
 
+CONFIGS = (".json", ".yaml", ".yml")
+"""What MONAI reads a config from."""
+
+MEANT = {**dict.fromkeys(("true", "yes", "on"), True), **dict.fromkeys(("false", "no", "off"), False)}
+"""Words that are meant as one of two values; to MONAI's command line only ``True`` and ``False`` are."""
+
 OTHERS_FIRST_S = 5.0
 """How long a process of several waits before it tells its error: ``torchrun`` ends all of them within a second of the first one's end."""
 
@@ -98,9 +104,8 @@ def begin() -> None:
 
     Of several processes, rank 0 tells what they all do; the others tell errors, and which of their files they leave out.
     """
-    warnings.filterwarnings(
-        "ignore", message="NvImgCodecPydicomReader"
-    )  # an optional GPU decoder that LoadImage looks for and nobody asked for
+    # An optional GPU decoder that LoadImage looks for and nobody asked for.
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     sys.excepthook = _report
     if _rank() > 0:
         logging.getLogger().setLevel(logging.ERROR)
@@ -117,13 +122,15 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """MONAI adds a flag that the config does not have, silently; a mistyped one would change nothing. And it takes ``false`` for a text, which is true."""
     given = _given_flags(arguments)
     configs = _config_files(given.get("config_file", ""))
-    if not configs:
-        return  # not a run of one of our configs on the command line
-    keys = [key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config)]
+    keys = [
+        key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config) or ()
+    ]
+    if "bundle_root" not in keys:
+        return  # not a run of a bundle on the command line: scripts of the user's own may have such a flag, too
     known = {*keys, *inspect.signature(monai.bundle.run).parameters}
     for name, value in given.items():
-        if value in ("true", "false"):
-            raise OptionError(f"--{name} {value} is a text to MONAI's command line; expected --{name} {value.capitalize()}.")
+        if value.lower() in MEANT and value not in ("True", "False"):
+            raise OptionError(f"--{name} {value} is a text to MONAI's command line; expected --{name} {MEANT[value.lower()]}.")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise OptionError(
@@ -142,12 +149,12 @@ def _given_flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _config_files(given: str) -> list[str]:
-    """One file, or several as the command line names them: ``"['a.json','b.json']"``."""
+    """Those that are there, of one or of several as the command line names them: ``"['a.json','b.yaml']"`` or ``a.json,b.yaml``."""
     try:
-        files = ast.literal_eval(given) if given.startswith("[") else [given]
+        files = ast.literal_eval(given) if given.startswith(("[", "(")) else [given] if Path(given).is_file() else given.split(",")
     except (SyntaxError, ValueError):
         return []
-    return files if all(isinstance(file, str) and file.endswith(".json") for file in files) else []
+    return [file for file in files if isinstance(file, str) and file.lower().endswith(CONFIGS) and Path(file).is_file()]
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
