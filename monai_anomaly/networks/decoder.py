@@ -47,9 +47,10 @@ class Decoder(nn.Module):
         if deconv_kernel not in (2, 3):
             raise OptionError(f"deconv_kernel is {deconv_kernel}; expected 2 (released code) or 3 (paper).")
         self.deconv_kernel = deconv_kernel
-        self.blocks = tuple(teacher.blocks[:3] if blocks is None else blocks)
-        if len(self.blocks) != 3 or any(type(n) is not int or not 1 <= n <= MOST_BLOCKS for n in self.blocks):
+        blocks = teacher.blocks[:3] if blocks is None else blocks
+        if not isinstance(blocks, Sequence) or len(blocks) != 3 or any(type(n) is not int or not 1 <= n <= MOST_BLOCKS for n in blocks):
             raise OptionError(f"blocks is {blocks}; expected three counts of 1 to {MOST_BLOCKS} for D3, D2 and D1, such as 3-4-6.")
+        self.blocks = tuple(blocks)
         self.D3 = _stage(teacher, 512, 256, self.blocks[0], deconv_kernel)
         self.D2 = _stage(teacher, 256, 128, self.blocks[1], deconv_kernel)
         self.D1 = _stage(teacher, 128, 64, self.blocks[2], deconv_kernel)

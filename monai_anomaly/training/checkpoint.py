@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _check_calibration(path: Path, calibration: object) -> None:
 
 
 def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str | None) -> AnomalyDetector:
-    maps = None if maps is None or tuple(maps) == detector.anomaly_map.maps else maps
+    maps = None if maps is None or (isinstance(maps, Sequence) and tuple(maps) == detector.anomaly_map.maps) else maps
     pooling = None if pooling == detector.pooling.rule else pooling
     if maps is not None:
         detector.set_map(AnomalyMap(**{**detector.anomaly_map.config, "maps": maps}))

@@ -260,7 +260,8 @@ def test_a_description_of_an_older_version_is_a_sum_without_refinement():
 @pytest.mark.parametrize(
     "options",
     [
-        {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"maps": [1.0]}, {"maps": [True]}, {"maps": [[1]]}, {"sigma_px": -1}, {"sigma_px": float("nan")},
+        {"maps": 2}, {"maps": "2"}, {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"maps": [1.0]}, {"maps": [True]}, {"maps": [[1]]},
+        {"sigma_px": -1}, {"sigma_px": float("nan")},
         {"fusion": "max"}, {"fusion": None}, {"fusion": ["sum"]}, {"refine": 1}, {"refine": "yes"}, {"refine": None},
     ],
 )  # fmt: skip
