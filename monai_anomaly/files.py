@@ -120,8 +120,9 @@ def safe_name(text: str, max_length: int = 100) -> str:
     if kept:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    stem = name.lstrip(".-")[: max(16, max_length) - 10]
-    return f"{'_' if _RESERVED.fullmatch(stem) else ''}{stem}__{digest}"[-max(16, max_length) :]
+    stem = name.lstrip(".-")
+    stem = f"_{stem}" if _RESERVED.fullmatch(stem) else stem
+    return f"{stem[: max(16, max_length) - 10]}__{digest}"
 
 
 def write_json(path: str | Path, data: Any) -> Path:

@@ -120,6 +120,7 @@ def test_a_safe_name_stays(text: str) -> None:
 def test_a_name_that_looks_like_a_replaced_one_does_not_collide() -> None:
     assert safe_name(safe_name("a b")) != safe_name("a b")
     assert len(safe_name("x y" * 50, max_length=20)) == 20
+    assert safe_name("con." + "a" * 200).startswith("_con.a") and len(safe_name("con." + "a" * 200)) == 100  # Windows keeps con.* to itself
 
 
 def test_json_is_strict_and_says_what_it_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
