@@ -78,9 +78,8 @@ class StudyDetector:
         self.model = self.bundle_root / "models" / "model.pt" if model is None else Path(model).absolute()
         self.device = None if device is None else torch.device(device)
         self._lock = threading.Lock()
-        self._locator = (
-            ComponentLocator()
-        )  # holds a table of all that MONAI has, whose making is a quarter of the time that a picture takes
+        # It holds a table of all that MONAI has, whose making is a quarter of the time that a picture takes.
+        self._locator = ComponentLocator()
         self._stamp: tuple[int, ...] = ()
         self._loaded: tuple[AnomalyDetector, ModelIdentity] | None = None
 
