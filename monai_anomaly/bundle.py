@@ -289,7 +289,6 @@ def check_output(output_dir: str | Path) -> None:
 
 def evaluate_trained(
     bundle_root: str,
-    dataset_dir: str | Path,
     output_dir: str | Path,
     device: torch.device,
     cases: CaseList,
@@ -300,10 +299,9 @@ def evaluate_trained(
 
     Args:
         bundle_root: folder of the bundle.
-        dataset_dir: the data set of the training.
         output_dir: folder of the training, with ``model.pt``; results go to ``evaluation/`` in it.
         device: where to score.
-        cases: what was found in the data set.
+        cases: what was found in the training's data set, which is not searched again.
         complete: whether the model was there before. If its evaluation is there, too, it stays; one that was interrupted is done again.
         overrides: further top-level keys of ``evaluate.json``.
     """
@@ -322,7 +320,7 @@ def evaluate_trained(
         logging_file=False,
         workflow_type="infer",
         bundle_root=str(bundle_root),
-        dataset_dir=str(dataset_dir),
+        cases=cases,
         model=str(model),
         output_dir=str(evaluation),
         device=device,
