@@ -80,15 +80,14 @@ class Decoder(nn.Module):
 
 def _stage(teacher: Teacher, planes_in: int, planes: int, blocks: int, kernel: int) -> nn.Sequential:
     expansion = teacher.block.expansion
-    kind = {} if teacher.block is BasicBlock else {"groups": teacher.groups, "base_width": teacher.base_width}
-    plain = [teacher.block(planes * expansion, planes, **kind) for _ in range(blocks - 1)]
-    return nn.Sequential(_up_block(teacher, planes_in * expansion, planes, kernel, kind), *plain)
+    plain = [teacher.block(planes * expansion, planes, **teacher.block_options) for _ in range(blocks - 1)]
+    return nn.Sequential(_up_block(teacher, planes_in * expansion, planes, kernel), *plain)
 
 
-def _up_block(teacher: Teacher, channels: int, planes: int, kernel: int, kind: dict[str, int]) -> nn.Module:
+def _up_block(teacher: Teacher, channels: int, planes: int, kernel: int) -> nn.Module:
     """torchvision's residual block whose strided convolution (and shortcut) is a transposed one."""
     shortcut = nn.Sequential(_double(channels, planes * teacher.block.expansion, kernel), nn.BatchNorm2d(planes * teacher.block.expansion))
-    block = teacher.block(channels, planes, downsample=shortcut, **kind)
+    block = teacher.block(channels, planes, downsample=shortcut, **teacher.block_options)
     if teacher.block is BasicBlock:
         block.conv1 = _double(channels, planes, kernel)
     else:

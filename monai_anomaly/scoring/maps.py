@@ -109,8 +109,8 @@ class AnomalyMap(nn.Module):
         Returns:
             This module. Its state dict stays as it is.
         """
-        for stride in strides:
-            size = image_size // stride
+        for level in self.maps:
+            size = image_size // strides[level - 1]
             for sigma_px in {self.sigma_px, 0.0} if self.refine else {self.sigma_px}:
                 self.register_buffer(_name(size, image_size, sigma_px), upsample_blur_matrix(size, image_size, sigma_px), persistent=False)
         return self

@@ -194,7 +194,8 @@ def test_prepared_matrices_change_nothing_and_stay_out_of_the_state_dict():
     features, plain = pair("canon"), AnomalyMap()
     image_size = 4 * features.teacher[0].shape[-1]
     prepared = AnomalyMap().prepare(image_size, (4, 8, 16, 32))
-    assert prepared.state_dict() == {} and len(list(prepared.buffers())) == 4 and prepared.config == plain.config
+    assert prepared.state_dict() == {} and len(list(prepared.buffers())) == 3 and prepared.config == plain.config
+    assert len(list(AnomalyMap([3, 1]).prepare(image_size, (4, 8, 16, 32)).buffers())) == 2
     for size in (image_size, 96):
         assert torch.equal(prepared(features, (size, size)), plain(features, (size, size)))
 
