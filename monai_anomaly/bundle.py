@@ -25,7 +25,7 @@ import monai.bundle
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from .data import Case, CaseList, builtin_study, is_builtin_study
+from .data import Case, CaseList, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
 from .networks import AnomalyDetector
 from .scoring import Calibration
@@ -34,7 +34,6 @@ from .state_file import read_state
 __all__ = [
     "announce",
     "begin",
-    "builtin_study",
     "check_cases",
     "check_output",
     "check_rate",
