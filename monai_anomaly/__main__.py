@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     index.set_defaults(run=_index)
 
     export = verbs.add_parser("export", help="write a trained detector for another runtime, if it gives the same maps and p-values there")
-    export.add_argument("--model", default="bundles/skipts/models/model.pt", help="the model.pt that training wrote (default: %(default)s)")
+    export.add_argument("--model", required=True, metavar="FILE", help="the model.pt that training wrote")
     export.add_argument("--format", required=True, choices=("torchscript", "onnx", "openvino"), help="what to write")
     export.add_argument("--out", required=True, metavar="FILE", help="the file to write: .ts, .onnx, or .xml (its .bin goes beside it)")
     export.add_argument("--dataset_dir", metavar="DATA", help="the data set of the training; not needed for the built-in study")
