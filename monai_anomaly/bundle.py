@@ -27,9 +27,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .data import Case, CaseList, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
-from .networks import AnomalyDetector
 from .scoring import Calibration
-from .state_file import read_state
+from .training import read_model_description
 
 __all__ = [
     "announce",
@@ -336,4 +335,4 @@ def _is_evaluated(model: Path, metrics: Path) -> bool:
         told = json.loads(metrics.read_text("utf-8"))["provenance"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return bool(told == AnomalyDetector.read_description(read_state(model).get("_extra_state"))["provenance"])
+    return bool(told == read_model_description(model)["provenance"])
