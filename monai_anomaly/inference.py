@@ -121,7 +121,7 @@ class StudyDetector:
             teacher = detector.system.teacher
             self._loaded = detector, ModelIdentity(
                 name=self.bundle_root.name, system=type(detector.system).__name__, version=__version__, sha256=file_sha256(self.model),
-                backbone=teacher.name, teacher_sha256=teacher.sha256, teacher_untrained=teacher.source == "random",
+                backbone=teacher.name, teacher_sha256=teacher.sha256, teacher_untrained=teacher.untrained,
                 epochs=detector.provenance.get("epochs"),
             )  # fmt: skip
         return self._loaded

@@ -123,6 +123,11 @@ class Teacher(nn.Module):
         return {"name": self.name, "stages": self.stages, "seed": self.seed, "source": self.source, "sha256": self.sha256}
 
     @property
+    def untrained(self) -> bool:
+        """Whether its weights are random ones."""
+        return self.source == RANDOM
+
+    @property
     def block_options(self) -> dict[str, int]:
         """What a block of the teacher's kind is built with, beside its channels; a basic block has no groups and no width of its own."""
         basic = self.block is torchvision.models.resnet.BasicBlock

@@ -35,7 +35,7 @@ class TraditionalKD(System):
 
     def __init__(self, teacher: Teacher, seed: int = 1):
         super().__init__(teacher)
-        if teacher.source == "random" and teacher.seed == seed:
+        if teacher.untrained and teacher.seed == seed:
             raise OptionError(f"Teacher and student would both start from seed {seed} and be equal: give the student another seed.")
         self.seed = seed
         resnet = build_resnet(teacher.name, seed)

@@ -123,7 +123,7 @@ def test_without_network_the_error_names_three_ways_out(no_network):
 
 def test_the_fallback_is_loud(no_network, caplog):
     teacher = Teacher("resnet18", fallback="random")
-    assert teacher.source == "random" and "UNTRAINED" in caplog.text and teacher.config["source"] == "random"
+    assert teacher.untrained and teacher.source == "random" and "UNTRAINED" in caplog.text and teacher.config["source"] == "random"
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
