@@ -15,7 +15,6 @@ import os
 import re
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ import monai.bundle
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from ._optional_decoder import ignore_optional_decoder
 from .data import Case, CaseList, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
 from .scoring import Calibration
@@ -102,8 +102,7 @@ def begin() -> None:
 
     Of several processes, rank 0 tells what they all do; the others tell errors, and which of their files they leave out.
     """
-    # An optional GPU decoder that LoadImage looks for and nobody asked for.
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    ignore_optional_decoder()
     sys.excepthook = _report
     if _rank() > 0:
         logging.getLogger().setLevel(logging.ERROR)

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from monai_anomaly.errors import DataError
-from monai_anomaly.files import safe_name, write_csv, write_json, write_whole
+from monai_anomaly.errors import DataError, OptionError
+from monai_anomaly.files import refuse_existing, safe_name, write_csv, write_json, write_whole
 
 
 def test_bytes_and_functions_make_the_same_file(tmp_path: Path) -> None:
@@ -101,6 +101,14 @@ NASTY = [
     "../..",
     "a\0b",
 ]
+
+
+def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
+    (tmp_path / "astray").symlink_to(tmp_path / "nowhere")
+    refuse_existing(tmp_path / "new")
+    refuse_existing(tmp_path / "astray", force=True)
+    with pytest.raises(OptionError, match=r"astray exists; expected a new file: choose another name, or add --force"):
+        refuse_existing(tmp_path / "astray")
 
 
 def test_names_are_safe_and_distinct() -> None:
