@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ._optional_decoder import ignore_optional_decoder
 from .errors import AnomalyError
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     index.set_defaults(run=_index)
 
     export = verbs.add_parser("export", help="write a trained detector for another runtime, if it gives the same maps and p-values there")
-    export.add_argument("--model", default="bundles/skipts/models/model.pt", help="the model.pt that training wrote (default: %(default)s)")
+    export.add_argument("--model", required=True, metavar="FILE", help="the model.pt that training wrote")
     export.add_argument("--format", required=True, choices=("torchscript", "onnx", "openvino"), help="what to write")
     export.add_argument("--out", required=True, metavar="FILE", help="the file to write: .ts, .onnx, or .xml (its .bin goes beside it)")
     export.add_argument("--dataset_dir", metavar="DATA", help="the data set of the training; not needed for the built-in study")
@@ -120,12 +121,11 @@ def _index(options: argparse.Namespace) -> None:
     from .data.find import find_sources
     from .data.index import COLUMNS, index_cases, index_rows, index_table
     from .errors import DataError, OptionError
-    from .files import write_csv
+    from .files import refuse_existing, write_csv
 
     wanted = [name for name in (options.out, options.csv) if name is not None]
     for name in wanted:
-        if os.path.lexists(name) and not options.force:
-            raise OptionError(f"{name} exists; expected a new file: choose another name, or add --force to replace it.")
+        refuse_existing(name, options.force)
     if len({Path(name).absolute() for name in wanted}) < len(wanted):
         raise OptionError(f"--out and --csv both name {wanted[0]}; expected two files.")
     sources, refused, n_files, root = find_sources(options.folder, keep_ids=options.keep_ids)
@@ -145,7 +145,7 @@ def _index(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from .export import MAP_TOLERANCE, export_detector
 
-    _ignore_optional_decoder()
+    ignore_optional_decoder()
     files, parity, usage = export_detector(options.model, options.format, options.out, options.dataset_dir, options.force)
     sizes = " and ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files)
     batches = " or ".join(map(str, parity.batch_sizes))
@@ -185,25 +185,16 @@ def _pack(options: argparse.Namespace) -> None:
 def _doctor(_: argparse.Namespace) -> int:
     from .doctor import examine, summary
 
-    _ignore_optional_decoder()
+    ignore_optional_decoder()
     findings = examine()
     sys.stdout.write("\n".join(summary(findings)) + "\n")
     return 2 if any(finding.is_broken for finding in findings) else 0
 
 
-def _ignore_optional_decoder() -> None:
-    """One for GPUs that MONAI looks for and nobody asked for."""
-    import logging
-    import warnings
-
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-
-
 def _compare(options: argparse.Namespace) -> int:
     from .compare import bundle_names, compare, parse_flags
 
-    _ignore_optional_decoder()
+    ignore_optional_decoder()
     try:
         result = compare(
             options.dataset_dir, options.systems or bundle_names(), options.seeds, options.epochs, parse_flags(options.set), options.out,

@@ -15,7 +15,6 @@ import os
 import re
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,16 +24,15 @@ import monai.bundle
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from .data import Case, CaseList, builtin_study, is_builtin_study
+from ._optional_decoder import ignore_optional_decoder
+from .data import Case, CaseList, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
-from .networks import AnomalyDetector
 from .scoring import Calibration
-from .state_file import read_state
+from .training import read_model_description
 
 __all__ = [
     "announce",
     "begin",
-    "builtin_study",
     "check_cases",
     "check_output",
     "check_rate",
@@ -49,6 +47,12 @@ logger = logging.getLogger(__name__)
 
 INSTALLED = Path(__file__).parent / "bundles"
 """The bundles as the package carries them; in a source checkout a link to those beside it."""
+
+CONFIGS = (".json", ".yaml", ".yml")
+"""What MONAI reads a config from."""
+
+MEANT = {**dict.fromkeys(("true", "yes", "on"), True), **dict.fromkeys(("false", "no", "off"), False)}
+"""Words that are meant as one of two values; to MONAI's command line only ``True`` and ``False`` are."""
 
 OTHERS_FIRST_S = 5.0
 """How long a process of several waits before it tells its error: ``torchrun`` ends all of them within a second of the first one's end."""
@@ -98,9 +102,7 @@ def begin() -> None:
 
     Of several processes, rank 0 tells what they all do; the others tell errors, and which of their files they leave out.
     """
-    warnings.filterwarnings(
-        "ignore", message="NvImgCodecPydicomReader"
-    )  # an optional GPU decoder that LoadImage looks for and nobody asked for
+    ignore_optional_decoder()
     sys.excepthook = _report
     if _rank() > 0:
         logging.getLogger().setLevel(logging.ERROR)
@@ -117,13 +119,15 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """MONAI adds a flag that the config does not have, silently; a mistyped one would change nothing. And it takes ``false`` for a text, which is true."""
     given = _given_flags(arguments)
     configs = _config_files(given.get("config_file", ""))
-    if not configs:
-        return  # not a run of one of our configs on the command line
-    keys = [key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config)]
+    keys = [
+        key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in ConfigParser.load_config_file(config) or ()
+    ]
+    if "bundle_root" not in keys:
+        return  # not a run of a bundle on the command line: scripts of the user's own may have such a flag, too
     known = {*keys, *inspect.signature(monai.bundle.run).parameters}
     for name, value in given.items():
-        if value in ("true", "false"):
-            raise OptionError(f"--{name} {value} is a text to MONAI's command line; expected --{name} {value.capitalize()}.")
+        if value.lower() in MEANT and value not in ("True", "False"):
+            raise OptionError(f"--{name} {value} is a text to MONAI's command line; expected --{name} {MEANT[value.lower()]}.")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise OptionError(
@@ -142,12 +146,12 @@ def _given_flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _config_files(given: str) -> list[str]:
-    """One file, or several as the command line names them: ``"['a.json','b.json']"``."""
+    """Those that are there, of one or of several as the command line names them: ``"['a.json','b.yaml']"`` or ``a.json,b.yaml``."""
     try:
-        files = ast.literal_eval(given) if given.startswith("[") else [given]
+        files = ast.literal_eval(given) if given.startswith(("[", "(")) else [given] if Path(given).is_file() else given.split(",")
     except (SyntaxError, ValueError):
         return []
-    return files if all(isinstance(file, str) and file.endswith(".json") for file in files) else []
+    return [file for file in files if isinstance(file, str) and file.lower().endswith(CONFIGS) and Path(file).is_file()]
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -282,7 +286,6 @@ def check_output(output_dir: str | Path) -> None:
 
 def evaluate_trained(
     bundle_root: str,
-    dataset_dir: str | Path,
     output_dir: str | Path,
     device: torch.device,
     cases: CaseList,
@@ -293,10 +296,9 @@ def evaluate_trained(
 
     Args:
         bundle_root: folder of the bundle.
-        dataset_dir: the data set of the training.
         output_dir: folder of the training, with ``model.pt``; results go to ``evaluation/`` in it.
         device: where to score.
-        cases: what was found in the data set.
+        cases: what was found in the training's data set, which is not searched again.
         complete: whether the model was there before. If its evaluation is there, too, it stays; one that was interrupted is done again.
         overrides: further top-level keys of ``evaluate.json``.
     """
@@ -315,7 +317,7 @@ def evaluate_trained(
         logging_file=False,
         workflow_type="infer",
         bundle_root=str(bundle_root),
-        dataset_dir=str(dataset_dir),
+        cases=cases,
         model=str(model),
         output_dir=str(evaluation),
         device=device,
@@ -332,4 +334,4 @@ def _is_evaluated(model: Path, metrics: Path) -> bool:
         told = json.loads(metrics.read_text("utf-8"))["provenance"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return bool(told == AnomalyDetector.read_description(read_state(model).get("_extra_state"))["provenance"])
+    return bool(told == read_model_description(model)["provenance"])

@@ -98,7 +98,8 @@ def summary(findings: list[Finding]) -> list[str]:
         told = [f"  {each.part}: {each.advice}" for each in findings if each.state in states]
         lines += ["", title, *told] if told else []
     broken = sum(finding.is_broken for finding in findings)
-    return [*lines, "", f"{broken} things to mend before a run can work." if broken else "Nothing that every run needs is broken."]
+    things = f"{broken} thing{'s' if broken > 1 else ''} to mend before a run can work."
+    return [*lines, "", things if broken else "Nothing that every run needs is broken."]
 
 
 def _packages() -> Iterator[Finding]:

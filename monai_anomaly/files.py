@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, OptionError
 
-__all__ = ["file_sha256", "safe_name", "write_csv", "write_json", "write_whole"]
+__all__ = ["file_sha256", "refuse_existing", "safe_name", "write_csv", "write_json", "write_whole"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,23 @@ def write_whole(path: str | Path, content: bytes | Callable[[BinaryIO], object])
     return path
 
 
+def refuse_existing(path: str | Path, force: bool = False) -> None:
+    """Refuse to replace a file, before any work is done for the new one.
+
+    Args:
+        path: where the new file is to go; a link that leads nowhere is there, too.
+        force: whether the user said that it may be replaced.
+
+    Raises:
+        OptionError: it exists, and ``force`` is false.
+
+    Example:
+        >>> refuse_existing("no/such/file.zip")
+    """
+    if os.path.lexists(path) and not force:
+        raise OptionError(f"{path} exists; expected a new file: choose another name, or add --force to replace it.")
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits, read block by block.
 
@@ -120,8 +137,9 @@ def safe_name(text: str, max_length: int = 100) -> str:
     if kept:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    stem = name.lstrip(".-")[: max(16, max_length) - 10]
-    return f"{'_' if _RESERVED.fullmatch(stem) else ''}{stem}__{digest}"[-max(16, max_length) :]
+    stem = name.lstrip(".-")
+    stem = f"_{stem}" if _RESERVED.fullmatch(stem) else stem
+    return f"{stem[: max(16, max_length) - 10]}__{digest}"
 
 
 def write_json(path: str | Path, data: Any) -> Path:

@@ -78,9 +78,8 @@ class StudyDetector:
         self.model = self.bundle_root / "models" / "model.pt" if model is None else Path(model).absolute()
         self.device = None if device is None else torch.device(device)
         self._lock = threading.Lock()
-        self._locator = (
-            ComponentLocator()
-        )  # holds a table of all that MONAI has, whose making is a quarter of the time that a picture takes
+        # It holds a table of all that MONAI has, whose making is a quarter of the time that a picture takes.
+        self._locator = ComponentLocator()
         self._stamp: tuple[int, ...] = ()
         self._loaded: tuple[AnomalyDetector, ModelIdentity] | None = None
 
@@ -122,7 +121,7 @@ class StudyDetector:
             teacher = detector.system.teacher
             self._loaded = detector, ModelIdentity(
                 name=self.bundle_root.name, system=type(detector.system).__name__, version=__version__, sha256=file_sha256(self.model),
-                backbone=teacher.name, teacher_sha256=teacher.sha256, teacher_untrained=teacher.source == "random",
+                backbone=teacher.name, teacher_sha256=teacher.sha256, teacher_untrained=teacher.untrained,
                 epochs=detector.provenance.get("epochs"),
             )  # fmt: skip
         return self._loaded

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from .bundle import root
 from .errors import DataError, OptionError
-from .files import write_whole
+from .files import refuse_existing, write_whole
 from .training import load_detector
 
 __all__ = ["lay_out_bundle", "pack_bundle"]
@@ -70,8 +70,7 @@ def pack_bundle(bundle: str, out: str | Path, model: str | Path | None = None, f
     out = Path(out)
     if out.suffix.lower() != ".zip":
         raise OptionError(f"{out} is no .zip; expected a name such as {out.stem or 'skipts'}.zip.")
-    if os.path.lexists(out) and not force:
-        raise OptionError(f"{out} exists; expected a new file: choose another name, or add --force to replace it.")
+    refuse_existing(out, force)
     folder = _bundle_folder(bundle)
     members = _members(folder)
     model = Path(model) if model is not None else folder / MODEL if (folder / MODEL).is_file() else None

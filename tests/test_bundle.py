@@ -66,12 +66,34 @@ def test_a_flag_that_none_of_several_configs_has_is_refused(monkeypatch):
         bundle.begin()
 
 
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".YAML", ".JSON"])
+def test_flags_of_a_config_in_yaml_are_looked_at_too(unpacked, monkeypatch, suffix):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    config = (unpacked / "train.json").rename(unpacked / f"mine{suffix}")  # JSON is YAML
+    monkeypatch.setattr(sys, "argv", ["run", "--config_file", str(config), "--epochz", "3"])
+    with pytest.raises(OptionError, match=rf"mine{suffix} has no flag --epochz; did you mean --epochs"):
+        bundle.begin()
+    monkeypatch.setattr(sys, "argv", ["run", "--config_file", f"{config},{unpacked / 'multi_gpu_train.json'}", "--sync_batch_norm", "True"])
+    bundle.begin()
+
+
+@pytest.mark.parametrize("content", ["lr: 1", ""])
+def test_flags_of_somebodys_own_script_are_not_ours(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    (tmp_path / "experiment.yaml").write_text(content)
+    monkeypatch.setattr(sys, "argv", ["experiment.py", "--config_file", str(tmp_path / "experiment.yaml"), "--name", "first"])
+    bundle.begin()
+
+
 def test_a_false_that_would_count_as_true_is_refused(monkeypatch):
     config = str(Path(bundle.root("skipts")) / "train.json")
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    for words in (["--amp", "false"], ["--refresh_batch_norm=true"]):
+    for words, meant in (
+        (["--amp", "false"], "amp False"), (["--refresh_batch_norm=true"], "refresh_batch_norm True"), (["--amp", "FALSE"], "amp False"),
+        (["--amp=no"], "amp False"), (["--amp", "On"], "amp True"),
+    ):  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["run", "--config_file", config, *words])
-        with pytest.raises(OptionError, match=r"is a text to MONAI's command line; expected --(amp False|refresh_batch_norm True)"):
+        with pytest.raises(OptionError, match=rf"is a text to MONAI's command line; expected --{meant}\."):
             bundle.begin()
     monkeypatch.setattr(sys, "argv", ["run", "--config_file", config, "--amp", "False"])
     bundle.begin()
@@ -95,10 +117,11 @@ def test_of_several_processes_the_others_are_quiet_about_what_all_do(monkeypatch
 
 @pytest.fixture
 def unpacked(tmp_path):
-    """A copy of a bundle, in another folder under another name, with files where the checkout has links."""
-    return Path(
-        shutil.copytree(Path(bundle.__file__).parents[1] / "bundles" / "skipts", tmp_path / "mine", ignore=shutil.ignore_patterns("models"))
-    )
+    """A copy of a bundle, in another folder under another name, with files where the checkout has links; one config in YAML, too, which JSON is."""
+    source = Path(bundle.__file__).parents[1] / "bundles" / "skipts"
+    copy = Path(shutil.copytree(source, tmp_path / "mine", ignore=shutil.ignore_patterns("models")))
+    shutil.copyfile(copy / "train.json", copy / "mine.yaml")
+    return copy
 
 
 @pytest.mark.parametrize("name", ["skipts", None])
@@ -108,6 +131,7 @@ def unpacked(tmp_path):
         ["--config_file", "{}/train.json"],
         ["--config_file={}/configs/train.json"],
         ["--config_file={}/configs/evaluate.json"],
+        ["--config_file", "{}/mine.yaml"],
         ["--epochs", "3", "--config_file", "['{}/train.json','/elsewhere/more.json']"],
     ],
 )

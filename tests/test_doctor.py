@@ -59,7 +59,7 @@ def test_what_every_run_needs_is_missed_with_status_2(capsys, monkeypatch, found
     assert main(["doctor"]) == 2
     said = capsys.readouterr().out
     assert f"BROKEN  pydicom          {found or 'missing'}, expected >=3.0.2" in said
-    assert '  pydicom: pip install "pydicom>=3.0.2"' in said and said.endswith("1 things to mend before a run can work.\n")
+    assert '  pydicom: pip install "pydicom>=3.0.2"' in said and said.endswith("\n1 thing to mend before a run can work.\n")
 
 
 def test_what_cannot_be_looked_at_hides_nothing_else(monkeypatch):

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from monai_anomaly.errors import DataError
-from monai_anomaly.files import safe_name, write_csv, write_json, write_whole
+from monai_anomaly.errors import DataError, OptionError
+from monai_anomaly.files import refuse_existing, safe_name, write_csv, write_json, write_whole
 
 
 def test_bytes_and_functions_make_the_same_file(tmp_path: Path) -> None:
@@ -103,6 +103,14 @@ NASTY = [
 ]
 
 
+def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
+    (tmp_path / "astray").symlink_to(tmp_path / "nowhere")
+    refuse_existing(tmp_path / "new")
+    refuse_existing(tmp_path / "astray", force=True)
+    with pytest.raises(OptionError, match=r"astray exists; expected a new file: choose another name, or add --force"):
+        refuse_existing(tmp_path / "astray")
+
+
 def test_names_are_safe_and_distinct() -> None:
     names = [safe_name(text) for text in NASTY]
     assert len(set(names)) == len(NASTY)
@@ -120,6 +128,7 @@ def test_a_safe_name_stays(text: str) -> None:
 def test_a_name_that_looks_like_a_replaced_one_does_not_collide() -> None:
     assert safe_name(safe_name("a b")) != safe_name("a b")
     assert len(safe_name("x y" * 50, max_length=20)) == 20
+    assert safe_name("con." + "a" * 200).startswith("_con.a") and len(safe_name("con." + "a" * 200)) == 100  # Windows keeps con.* to itself
 
 
 def test_json_is_strict_and_says_what_it_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

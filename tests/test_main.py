@@ -33,6 +33,12 @@ def test_a_wrong_option_is_one_sentence_and_status_2(capsys, wrong):
     assert "expected" in captured.err and not captured.out
 
 
+def test_which_model_is_exported_has_to_be_said(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--format", "onnx", "--out", "detector.onnx"])
+    assert "the following arguments are required: --model" in capsys.readouterr().err
+
+
 def test_study_is_written_where_asked(capsys, tmp_path, monkeypatch):
     from monai_anomaly.data.study import files
 

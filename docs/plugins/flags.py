@@ -9,7 +9,7 @@ from pathlib import Path
 ROW = re.compile(r"^\| (`--.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
 CONDITION = re.compile(r"\$(.+) if @on_gpu else (.+)")
 KNOWN = {
-    "$str(mab.builtin_study())": "the built-in study",
+    "$str(mad.builtin_study())": "the built-in study",
     "$@bundle_root + '/models'": "`bundles/NAME/models`",
     "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')": "the GPU if there is one",
     "$not @on_gpu": "false on a GPU, true on a CPU",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError, ExportError, OptionError
-from ..files import write_whole
+from ..errors import DataError, ExportError
+from ..files import refuse_existing, write_whole
 from ..training import load_detector
 from .describe import describe
 from .formats import choose_format
@@ -60,8 +59,7 @@ def export_detector(
     out = Path(out)
     chosen = choose_format(format_name, out)
     for path in chosen.files(out):
-        if os.path.lexists(path) and not force:
-            raise OptionError(f"{path} exists; expected a new file: choose another name, or add --force to replace it.")
+        refuse_existing(path, force)
     detector = load_detector(model)
     slices = held_out_slices(detector, training_data(detector) if dataset_dir is None else dataset_dir)
     metadata = describe(detector, model)

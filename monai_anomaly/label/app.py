@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.sessions import Sessions
 
 from .. import __version__
+from .._optional_decoder import ignore_optional_decoder
 from ..errors import OptionError
 from .cache import CACHE_GB
 from .infer import AnomalyInfer
@@ -218,5 +218,4 @@ def _check_known(what: str, name: Any, known: Iterable[str]) -> None:
 def _log_what_matters() -> None:
     """Of each study one line, not four of the engine that scores it, and nothing of a GPU decoder that nobody asked for."""
     logging.getLogger("ignite.engine.engine.AnomalyEvaluator").setLevel(logging.WARNING)
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+    ignore_optional_decoder()

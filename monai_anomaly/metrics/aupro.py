@@ -11,15 +11,15 @@ from sklearn.metrics import auc
 
 from ..errors import DataError, OptionError
 
-__all__ = ["compute_aupro", "compute_aupro_reference"]
+__all__ = ["compute_aupro"]
 
 
-def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, connectivity: int = 8) -> float:
+def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3) -> float:
     r"""Exact AUPRO of a whole test set, over all distinct thresholds.
 
-    For a threshold :math:`t`, PRO is the mean over the connected components of all masks of the fraction of their pixels with score >= t; FPR is the
-    fraction of the normal pixels of all images with score >= t. PRO is integrated over FPR from 0 to the limit by trapezoids, from (0, 0) to a
-    linearly interpolated point at the limit, and divided by the limit: 1 is perfect, ``fpr_limit / 2`` is chance.
+    For a threshold :math:`t`, PRO is the mean over the connected components (8 neighbours) of all masks of the fraction of their pixels with
+    score >= t; FPR is the fraction of the normal pixels of all images with score >= t. PRO is integrated over FPR from 0 to the limit by trapezoids,
+    from (0, 0) to a linearly interpolated point at the limit, and divided by the limit: 1 is perfect, ``fpr_limit / 2`` is chance.
 
     Only pixels that can matter below the limit are sorted. Peak memory beside the inputs, measured with float32 maps and the default limit: 25 bytes a
     pixel (100 slices of 256 x 256: 160 MB, half a second).
@@ -28,13 +28,12 @@ def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, con
         maps: anomaly maps ``(N, H, W)``, any unit, higher is more anomalous; all finite.
         masks: ground truth ``(N, H, W)``, non-zero is abnormal; normal images have empty masks.
         fpr_limit: end of the integration, in (0, 1].
-        connectivity: 8 (default) or 4 neighbours join pixels to a component.
 
     Returns:
         AUPRO in [0, 1].
 
     Raises:
-        OptionError: limit or connectivity outside their values.
+        OptionError: a limit outside its values.
         DataError: shapes differ, a map is not finite, or there is no abnormal or no normal pixel.
 
     Source:
@@ -46,10 +45,8 @@ def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, con
         >>> compute_aupro(masks.astype(float), masks)
         1.0
     """
-    values, inside = _checked(maps, masks, fpr_limit)
-    if connectivity not in (4, 8):
-        raise OptionError(f"connectivity is {connectivity}; expected 4 or 8 neighbours.")
-    weights, n_components = _component_weights(inside, skimage_connectivity=connectivity // 4)
+    values, inside = checked(maps, masks, fpr_limit)
+    weights, n_components = component_weights(inside)
     normal = values[~inside]
 
     # The curve passes the limit at the latest at the m-th highest normal score; nothing below it has any area.
@@ -73,78 +70,24 @@ def compute_aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, con
     return float(min(auc(fpr, pro) / fpr_limit, 1.0))
 
 
-def compute_aupro_reference(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = 0.3, n_thresholds: int = 200) -> float:
-    """AUPRO as the released drivers report it: one number per abnormal image, then the mean. Use it only to compare with their figures.
-
-    In each abnormal image by itself: ``n_thresholds`` equal steps from its lowest to its highest score, prediction ``score > t``, rows with
-    FPR below the limit, their FPR divided by its own maximum, area by trapezoids. It ignores normal images, normalises each image differently and has
-    no point at the limit, so it can fall on either side of :func:`compute_aupro`.
-
-    Args:
-        maps: anomaly maps ``(N, H, W)``, all finite.
-        masks: ground truth ``(N, H, W)``, non-zero is abnormal.
-        fpr_limit: rows at or above it are dropped.
-        n_thresholds: steps between the lowest and the highest score.
-
-    Returns:
-        Mean over the abnormal images.
-
-    Raises:
-        OptionError: limit or number of thresholds outside their values.
-        DataError: as :func:`compute_aupro`, or an abnormal image without a curve (a constant map, no normal pixel).
-
-    Source:
-        ``compute_pro`` of the released RD4AD and DRD.
-
-    Example:
-        >>> masks = np.zeros((1, 4, 4), dtype=np.uint8)
-        >>> masks[0, :2, :2] = 1
-        >>> round(compute_aupro_reference(np.arange(16.0).reshape(1, 4, 4)[:, ::-1, ::-1], masks), 3)
-        0.667
-    """
-    values, inside = _checked(maps, masks, fpr_limit)
-    if n_thresholds < 2:
-        raise OptionError(f"n_thresholds is {n_thresholds}; expected at least 2.")
-    abnormal = np.flatnonzero(inside.any(axis=(1, 2)))
-    return float(np.mean([_released_pro(values[i : i + 1], inside[i : i + 1], fpr_limit, n_thresholds) for i in abnormal]))
-
-
-def _released_pro(maps: NDArray[Any], masks: NDArray[np.bool_], fpr_limit: float, n_thresholds: int) -> float:
-    """The released curve and its area over the images given (the drivers give one)."""
-    normal = np.sort(maps[~masks])
-    lowest, highest = maps.min(), maps.max()
-    if not normal.size or not highest > lowest:
-        raise DataError(
-            f"An abnormal image has {normal.size} normal pixels and scores from {lowest} to {highest}; the released AUPRO needs normal pixels and two "
-            "different scores: use compute_aupro over the whole test set."
-        )
-    thresholds = np.arange(lowest, highest, (highest - lowest) / n_thresholds)
-    weights, n_components = _component_weights(masks, skimage_connectivity=2)
-    order = np.argsort(maps[masks])
-    abnormal, mass = maps[masks][order], np.append(0.0, np.cumsum(weights[order]))
-    pro = (mass[-1] - mass[np.searchsorted(abnormal, thresholds, side="right")]) / n_components
-    fpr = (normal.size - np.searchsorted(normal, thresholds, side="right")) / normal.size
-    pro, fpr = pro[fpr < fpr_limit], fpr[fpr < fpr_limit]
-    if fpr.size < 2 or fpr.max() == 0:
-        raise DataError(
-            f"An abnormal image has {fpr.size} of {n_thresholds} thresholds with a false-positive rate below {fpr_limit}, the largest {fpr.max(initial=0.0)};"
-            " the released AUPRO needs two and a rate above 0: use compute_aupro over the whole test set."
-        )
-    return float(auc(fpr / fpr.max(), pro))
-
-
-def _component_weights(masks: NDArray[np.bool_], skimage_connectivity: int) -> tuple[NDArray[np.float64], int]:
-    """1 / (size of its component) for each abnormal pixel in C order, and the number of components."""
+def component_weights(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    """1 / (size of its component, joined by 8 neighbours) for each abnormal pixel in C order, and the number of components."""
     weights, total = [], 0
     for mask in masks[masks.any(axis=(1, 2))]:
-        components, n = label(mask, connectivity=skimage_connectivity, return_num=True)
+        components, n = label(mask, connectivity=2, return_num=True)
         inside = components[mask]
         weights.append(1.0 / np.bincount(inside)[inside])
         total += int(n)
     return np.concatenate(weights), total
 
 
-def _checked(maps: ArrayLike, masks: ArrayLike, fpr_limit: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def checked(maps: ArrayLike, masks: ArrayLike, fpr_limit: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Maps, and where they are abnormal, as arrays.
+
+    Raises:
+        OptionError: a limit outside its values.
+        DataError: shapes differ, a map is not finite, or there is no abnormal or no normal pixel.
+    """
     values, inside = np.asarray(maps), np.asarray(masks) != 0
     if not 0 < fpr_limit <= 1:
         raise OptionError(f"fpr_limit is {fpr_limit}; expected a false-positive rate above 0 and up to 1, usually 0.3.")

@@ -49,10 +49,9 @@ def residual_stage(teacher: Teacher, channels: int) -> nn.Sequential:
         (2, (1, 512, 2, 2))
     """
     out_channels = bottom_channels(teacher)
-    kind = {"groups": teacher.groups, "base_width": teacher.base_width}
     shortcut = nn.Sequential(nn.Conv2d(channels, out_channels, 1, stride=2, bias=False), nn.BatchNorm2d(out_channels))
-    first = teacher.block(channels, _PLANES, stride=2, downsample=shortcut, **kind)
-    return nn.Sequential(first, *(teacher.block(out_channels, _PLANES, **kind) for _ in range(teacher.blocks[3] - 1)))
+    first = teacher.block(channels, _PLANES, stride=2, downsample=shortcut, **teacher.block_options)
+    return nn.Sequential(first, *(teacher.block(out_channels, _PLANES, **teacher.block_options) for _ in range(teacher.blocks[3] - 1)))
 
 
 def initialise_convolutions(module: nn.Module) -> None:

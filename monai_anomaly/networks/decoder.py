@@ -47,9 +47,10 @@ class Decoder(nn.Module):
         if deconv_kernel not in (2, 3):
             raise OptionError(f"deconv_kernel is {deconv_kernel}; expected 2 (released code) or 3 (paper).")
         self.deconv_kernel = deconv_kernel
-        self.blocks = tuple(teacher.blocks[:3] if blocks is None else blocks)
-        if len(self.blocks) != 3 or any(type(n) is not int or not 1 <= n <= MOST_BLOCKS for n in self.blocks):
+        blocks = teacher.blocks[:3] if blocks is None else blocks
+        if not isinstance(blocks, Sequence) or len(blocks) != 3 or any(type(n) is not int or not 1 <= n <= MOST_BLOCKS for n in blocks):
             raise OptionError(f"blocks is {blocks}; expected three counts of 1 to {MOST_BLOCKS} for D3, D2 and D1, such as 3-4-6.")
+        self.blocks = tuple(blocks)
         self.D3 = _stage(teacher, 512, 256, self.blocks[0], deconv_kernel)
         self.D2 = _stage(teacher, 256, 128, self.blocks[1], deconv_kernel)
         self.D1 = _stage(teacher, 128, 64, self.blocks[2], deconv_kernel)
@@ -79,15 +80,14 @@ class Decoder(nn.Module):
 
 def _stage(teacher: Teacher, planes_in: int, planes: int, blocks: int, kernel: int) -> nn.Sequential:
     expansion = teacher.block.expansion
-    kind = {} if teacher.block is BasicBlock else {"groups": teacher.groups, "base_width": teacher.base_width}
-    plain = [teacher.block(planes * expansion, planes, **kind) for _ in range(blocks - 1)]
-    return nn.Sequential(_up_block(teacher, planes_in * expansion, planes, kernel, kind), *plain)
+    plain = [teacher.block(planes * expansion, planes, **teacher.block_options) for _ in range(blocks - 1)]
+    return nn.Sequential(_up_block(teacher, planes_in * expansion, planes, kernel), *plain)
 
 
-def _up_block(teacher: Teacher, channels: int, planes: int, kernel: int, kind: dict[str, int]) -> nn.Module:
+def _up_block(teacher: Teacher, channels: int, planes: int, kernel: int) -> nn.Module:
     """torchvision's residual block whose strided convolution (and shortcut) is a transposed one."""
     shortcut = nn.Sequential(_double(channels, planes * teacher.block.expansion, kernel), nn.BatchNorm2d(planes * teacher.block.expansion))
-    block = teacher.block(channels, planes, downsample=shortcut, **kind)
+    block = teacher.block(channels, planes, downsample=shortcut, **teacher.block_options)
     if teacher.block is BasicBlock:
         block.conv1 = _double(channels, planes, kernel)
     else:

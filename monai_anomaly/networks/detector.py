@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, OptionError
+from ..errors import OptionError
 from ..transforms.pseudo import PseudoAbnormal
+from .description import FORMAT, Preprocessing, json_to_tensor, read_description
 from .features import Features
 
 __all__ = ["AnomalyDetector", "Prediction"]
 
-_FORMAT = 1
 _LARGEST_IMAGE = 8192
-
-
-class Preprocessing(dict[str, Any]):
-    """How images are prepared, by name; a name that the model's file does not tell is its fault, and said so.
-
-    Example:
-        >>> Preprocessing(image_size=256)["plane"]
-        Traceback (most recent call last):
-        ...
-        monai_anomaly.errors.CheckpointError: The model's preprocessing does not tell 'plane', only image_size; ...
-    """
-
-    def __missing__(self, key: str) -> Any:
-        raise CheckpointError(
-            f"The model's preprocessing does not tell {key!r}, only {', '.join(map(str, self)) or 'nothing'}; expected all that training writes into "
-            "model.pt: use a model of this version, or train again."
-        )
 
 
 class Prediction(NamedTuple):
@@ -149,7 +131,7 @@ class AnomalyDetector(nn.Module):
     def description(self) -> dict[str, Any]:
         """Plain data from which :func:`monai_anomaly.training.load_detector` rebuilds this detector."""
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "system": type(self.system).__name__,
             "options": self.system.config,
             "teacher": self.system.teacher.config,
@@ -162,44 +144,15 @@ class AnomalyDetector(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The description as JSON bytes: a tensor, because MONAI's checkpoint tools ask every entry of a state dict for its shape."""
-        return torch.frombuffer(bytearray(json.dumps(self.description, allow_nan=False).encode()), dtype=torch.uint8)
+        return json_to_tensor(self.description)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over from a checkpoint what is not a weight: calibration, provenance and the teacher's origin."""
-        description = self.read_description(state)
+        description = read_description(state)
         self.calibration = description["calibration"]
         self.provenance = description["provenance"]
         self.system.teacher.source = description["teacher"]["source"]
         self.system.teacher.sha256 = description["teacher"]["sha256"]
-
-    @staticmethod
-    def read_description(state: object) -> dict[str, Any]:
-        """Decode the description in a state dict's ``_extra_state``.
-
-        Raises:
-            CheckpointError: it is not the JSON that :meth:`get_extra_state` writes, or of a newer format.
-        """
-        try:
-            if not isinstance(state, Tensor) or state.dtype != torch.uint8:
-                raise TypeError(f"a {type(state).__name__}")
-            description = json.loads(state.cpu().numpy().tobytes())
-            expected = {"format", "system", "options", "teacher", "anomaly_map", "pooling", "preprocessing", "calibration", "provenance"}
-            if set(description) != expected:
-                raise KeyError("keys " + ", ".join(sorted(description)))
-            dictionaries = ("options", "teacher", "anomaly_map", "preprocessing", "provenance")
-            if not all(isinstance(description[key], dict) for key in dictionaries) or not {"source", "sha256"} <= set(
-                description["teacher"]
-            ):
-                raise TypeError("entries of the wrong type")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
-            raise CheckpointError(
-                f"The checkpoint's description cannot be read ({error}); expected one written by monai_anomaly: use a model.pt that training wrote."
-            ) from error
-        if description["format"] != _FORMAT:
-            raise CheckpointError(
-                f"The checkpoint has format {description['format']}; this version reads format {_FORMAT}: update monai_anomaly."
-            )
-        return dict(description)
 
 
 def _in_fast_layout(system: nn.Module) -> nn.Module:

@@ -56,9 +56,9 @@ class ESCDRKD(System):
 
     def __init__(self, teacher: Teacher, proj_levels: Sequence[int] = (2, 3), deconv_kernel: int = 2, blocks: Sequence[int] | None = None):
         super().__init__(teacher)
+        if not isinstance(proj_levels, Sequence) or tuple(proj_levels) not in ((2, 3), (1, 2, 3)):
+            raise OptionError(f"proj_levels is {proj_levels!r}; expected [2, 3], or [1, 2, 3] as in the released code.")
         self.proj_levels = tuple(proj_levels)
-        if self.proj_levels not in ((2, 3), (1, 2, 3)):
-            raise OptionError(f"proj_levels is {list(self.proj_levels)}; expected [2, 3], or [1, 2, 3] as in the released code.")
         # Before the student: the recipe's optimiser lists its two groups in this order.
         self.projections = nn.ModuleDict({str(level): Projection(teacher.channels[level - 1]) for level in self.proj_levels})
         self.student = Decoder(teacher, deconv_kernel, blocks)

@@ -86,8 +86,7 @@ class Teacher(nn.Module):
         self.block: Any = type(resnet.layer1[0])
         self.blocks = tuple(len(getattr(resnet, f"layer{stage}")) for stage in range(1, 5))
         self.groups, self.base_width = resnet.groups, resnet.base_width
-        self.planes = (64, 128, 256, 512)[:stages]
-        self.channels = tuple(planes * self.block.expansion for planes in self.planes)
+        self.channels = tuple(planes * self.block.expansion for planes in (64, 128, 256, 512)[:stages])
         self.strides = (4, 8, 16, 32)[:stages]
         self.source, self.sha256 = "checkpoint", ""
         if weights is not None:
@@ -122,6 +121,17 @@ class Teacher(nn.Module):
     def config(self) -> dict[str, Any]:
         """Plain-data description, from which a checkpoint rebuilds the teacher."""
         return {"name": self.name, "stages": self.stages, "seed": self.seed, "source": self.source, "sha256": self.sha256}
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights are random ones."""
+        return self.source == RANDOM
+
+    @property
+    def block_options(self) -> dict[str, int]:
+        """What a block of the teacher's kind is built with, beside its channels; a basic block has no groups and no width of its own."""
+        basic = self.block is torchvision.models.resnet.BasicBlock
+        return {} if basic else {"groups": self.groups, "base_width": self.base_width}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Teacher:
         self._folded.clear()

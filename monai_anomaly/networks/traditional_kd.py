@@ -18,7 +18,7 @@ class TraditionalKD(System):
     """An untrained copy of the teacher's architecture that sees the same image and learns the teacher's features of stages 1 to 3.
 
     Args:
-        teacher: a teacher with at least three stages (build it with ``stages=3``: a fourth would be run for nothing).
+        teacher: a teacher with three stages (``stages=3``: a fourth would be run for nothing).
         seed: seed of the student's initialisation; it must differ from a random teacher's seed, or the student starts as its equal.
 
     Raises:
@@ -35,7 +35,7 @@ class TraditionalKD(System):
 
     def __init__(self, teacher: Teacher, seed: int = 1):
         super().__init__(teacher)
-        if teacher.source == "random" and teacher.seed == seed:
+        if teacher.untrained and teacher.seed == seed:
             raise OptionError(f"Teacher and student would both start from seed {seed} and be equal: give the student another seed.")
         self.seed = seed
         resnet = build_resnet(teacher.name, seed)

@@ -74,12 +74,14 @@ class AnomalyMap(nn.Module):
 
     def __init__(self, maps: Sequence[int] = (1, 2, 3), sigma_px: float = 4.0, fusion: str = "sum", refine: bool = False):
         super().__init__()
+        if not isinstance(maps, Sequence) or not maps or any(type(level) is not int for level in maps):
+            raise OptionError(f"maps is {maps!r}; expected a list of levels, such as [1, 2, 3].")
+        if sorted(maps) != sorted({*maps} & {1, 2, 3}):
+            raise OptionError(f"maps is {list(maps)}; expected some of the levels 1, 2, 3, each once.")
         self.maps = tuple(maps)
         self.sigma_px = float(sigma_px)
         self.fusion = fusion
         self.refine = refine
-        if not self.maps or any(type(level) is not int for level in self.maps) or sorted(self.maps) != sorted({*self.maps} & {1, 2, 3}):
-            raise OptionError(f"maps is {list(maps)}; expected some of the levels 1, 2, 3, each once.")
         if not 0 <= self.sigma_px < 1000:
             raise OptionError(f"sigma_px is {sigma_px}; expected pixels from 0 (no smoothing) upwards.")
         if fusion not in ("sum", "mean", "weighted"):
@@ -107,8 +109,8 @@ class AnomalyMap(nn.Module):
         Returns:
             This module. Its state dict stays as it is.
         """
-        for stride in strides:
-            size = image_size // stride
+        for level in self.maps:
+            size = image_size // strides[level - 1]
             for sigma_px in {self.sigma_px, 0.0} if self.refine else {self.sigma_px}:
                 self.register_buffer(_name(size, image_size, sigma_px), upsample_blur_matrix(size, image_size, sigma_px), persistent=False)
         return self

@@ -3,7 +3,7 @@
 from .batch_norm import RefreshBatchNorm, sync_batch_norm
 from .bulk import RecordSeries
 from .calibrating import CalibrateDetector
-from .checkpoint import SaveDetector, load_detector, save_detector
+from .checkpoint import SaveDetector, load_detector, read_model_description, save_detector
 from .evaluator import AnomalyEvaluator
 from .identity import identify
 from .iterations import epochs_of
@@ -50,6 +50,7 @@ __all__ = [
     "pool_patients",
     "pool_series",
     "rank_device",
+    "read_model_description",
     "save_detector",
     "score_metrics",
     "start_ranks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from ignite.engine import Engine, Events
 from ..errors import AnomalyError, CheckpointError
 from ..files import write_whole
 from ..networks import SYSTEMS, AnomalyDetector, Teacher
+from ..networks.description import read_description
 from ..scoring import AnomalyMap, Calibration, Pooling
 from ..state_file import read_state
 
-__all__ = ["SaveDetector", "load_detector", "save_detector"]
+__all__ = ["SaveDetector", "load_detector", "read_model_description", "save_detector"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +62,7 @@ def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str 
         raise CheckpointError(
             f"There is no model at {path}; expected the model.pt that training writes: train first, or name one with --model FILE."
         )
-    state = read_state(path, CheckpointError)
-    if "_extra_state" not in state:
-        raise CheckpointError(f"{path.name} has no description of its network; expected a model.pt that monai_anomaly's training wrote.")
-    description = AnomalyDetector.read_description(state["_extra_state"])
+    state, description = _read(path)
     _check_calibration(path, description["calibration"])
     detector = _build(path, description)
     try:
@@ -73,6 +72,35 @@ def load_detector(path: str | Path, maps: list[int] | None = None, pooling: str 
             f"The weights in {path.name} do not fit its own description ({str(error).splitlines()[0]}): fetch the file anew."
         ) from error
     return _change_rule(detector, maps, pooling).eval()
+
+
+def read_model_description(path: str | Path) -> dict[str, Any]:
+    """Read what a trained detector's file tells of itself, without building the network.
+
+    Args:
+        path: a ``model.pt`` that training wrote.
+
+    Returns:
+        The plain data of :attr:`monai_anomaly.networks.AnomalyDetector.description`.
+
+    Raises:
+        CheckpointError: the file is absent, unreadable, or not such a model.
+
+    Example:
+        >>> read_model_description("models/model.pt")["provenance"]["epochs"]  # doctest: +SKIP
+        200
+    """
+    return _read(Path(path))[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State dict and description."""
+    state = read_state(path)
+    if "_extra_state" not in state:
+        raise CheckpointError(
+            f"{path.name} has no description of its network; expected a model.pt that monai_anomaly's training wrote: train again, or name another."
+        )
+    return state, read_description(state["_extra_state"])
 
 
 def _build(path: Path, description: dict[str, Any]) -> AnomalyDetector:
@@ -111,7 +139,7 @@ def _check_calibration(path: Path, calibration: object) -> None:
 
 
 def _change_rule(detector: AnomalyDetector, maps: list[int] | None, pooling: str | None) -> AnomalyDetector:
-    maps = None if maps is None or tuple(maps) == detector.anomaly_map.maps else maps
+    maps = None if maps is None or (isinstance(maps, Sequence) and tuple(maps) == detector.anomaly_map.maps) else maps
     pooling = None if pooling == detector.pooling.rule else pooling
     if maps is not None:
         detector.set_map(AnomalyMap(**{**detector.anomaly_map.config, "maps": maps}))

@@ -58,7 +58,7 @@ def identity_of_model(description: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a trained model.
 
     Args:
-        description: the model's own, see :meth:`monai_anomaly.networks.AnomalyDetector.read_description`.
+        description: the model's own, see :func:`monai_anomaly.training.read_model_description`.
     """
     told = description["provenance"]
     settings = told.get("settings")

@@ -111,7 +111,7 @@ class RunRecord:
             "versions": versions(),
             "processes": self.identity["processes"],
             "device": _device(getattr(engine.state, "device", torch.device("cpu"))),
-            "teacher": {**teacher.config, "untrained": teacher.source == "random"},
+            "teacher": {**teacher.config, "untrained": teacher.untrained},
             "data": {
                 "fingerprint": self.identity["data"],
                 "cases_fingerprint": self.identity["cases"],

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from ..errors import CheckpointError, OptionError
 from ..files import write_whole
 from ..networks import AnomalyDetector
-from ..state_file import read_state
+from .checkpoint import read_model_description
 from .identity import differences, identity_of_model
 from .ranks import from_rank_0
 from .record import RunRecord
@@ -60,7 +60,7 @@ def _look(folder: Path, identity: Mapping[str, Any], detector: AnomalyDetector, 
     if os.path.exists(checkpoint):
         saved = _read_fitting(checkpoint, identity, detector).epoch
     if os.path.exists(model):
-        description = AnomalyDetector.read_description(read_state(model).get("_extra_state"))
+        description = read_model_description(model)
         _refuse_another(model, identity_of_model(description), identity)
         trained = description["provenance"].get("epochs")
         if not isinstance(trained, int):

@@ -148,7 +148,7 @@ class ResultTables:
                 "pooling": self.detector.pooling.rule,
                 "series_pooling": self.series_pooling.rule,
             },
-            "teacher": {**teacher.config, "untrained": teacher.source == "random"},
+            "teacher": {**teacher.config, "untrained": teacher.untrained},
             "provenance": self.detector.provenance,
             "versions": versions(),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import write_whole
 from ..networks import AnomalyDetector
+from ..networks.description import json_to_tensor, tensor_to_json
 from ..state_file import read_state
 
 __all__ = ["TrainingState", "check_fits", "read_training_state", "write_training_state"]
@@ -55,10 +55,9 @@ def write_training_state(path: str | Path, detector: AnomalyDetector, optimizer:
     Raises:
         DataError: it cannot be written; a file that was there is as it was.
     """
-    # JSON bytes in a tensor, as the detector's description: what is no weight is plain data for sure.
     state = {
         "format": _FORMAT,
-        "about": torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8),
+        "about": json_to_tensor(about, allow_nan=True),
         "network": _trained(detector),
         "optimizer": optimizer.state_dict(),
     }
@@ -81,7 +80,7 @@ def read_training_state(path: str | Path) -> TrainingState:
             raise TypeError("other entries than format, about, network and optimizer")
         if state["format"] != _FORMAT:
             raise ValueError(f"format {state['format']!r}, expected {_FORMAT}")
-        about = json.loads(state["about"].numpy().tobytes())
+        about = tensor_to_json(state["about"])
         found = TrainingState(network=state["network"], optimizer=state["optimizer"], **about)
         _check_about(found)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, MemoryError) as error:

@@ -51,7 +51,7 @@ def test_what_is_not_particular_to_a_system_is_the_same_text(bundle):
     assert [*ours] == [*theirs]
     for key, value in theirs.items():
         assert json.dumps(ours[key]) == json.dumps(value), key
-    assert {"train", "validate", "record", "checkpoint", "identity", "complete", "cache", "initialize", "run"} <= set(theirs)
+    assert {"train", "validate", "record", "checkpoint", "evaluation", "identity", "complete", "cache", "initialize", "run"} <= set(theirs)
 
 
 @pytest.mark.parametrize("bundle", SYSTEMS)

@@ -18,6 +18,7 @@ from PIL import Image
 from support.scoring import BUNDLE, bundle_workflow
 from support.tiny import write_image_folder
 
+from monai_anomaly.data import find_cases
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
 from monai_anomaly.networks import Teacher
 from monai_anomaly.training import RefreshBatchNorm, load_detector
@@ -41,8 +42,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("trained")
-    run("train", dataset_dir=str(folder), output_dir=str(out), **SMALL)
+    out, searched = tmp_path_factory.mktemp("trained"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monai_anomaly.data.find_cases", lambda place: searched.append(place) or find_cases(place))
+        run("train", dataset_dir=str(folder), output_dir=str(out), **SMALL)
+    assert searched == [str(folder)]  # once: with thousands of series in it a folder takes minutes
     return out
 
 

@@ -1,4 +1,4 @@
-"""AUPRO against released numbers, a brute-force computation, and the laws that follow from its definition."""
+"""AUPRO against golden numbers, a brute-force computation, and the laws that follow from its definition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.metrics import compute_aupro, compute_aupro_reference
+from monai_anomaly.metrics import compute_aupro
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,11 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def brute_force(maps: np.ndarray, masks: np.ndarray, limit: float, connectivity: int) -> float:
+def brute_force(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
     """SPEC 0.7 word by word: a loop over thresholds, images and components, labelled by scipy."""
-    structure = np.ones((3, 3)) if connectivity == 8 else None
     regions = []
     for score, mask in zip(maps, masks):
-        components, n = ndimage.label(mask, structure=structure)
+        components, n = ndimage.label(mask, structure=np.ones((3, 3)))
         regions += [score[components == k] for k in range(1, n + 1)]
     normal = maps[masks == 0]
     points = [(0.0, 0.0)]
@@ -39,26 +38,10 @@ def brute_force(maps: np.ndarray, masks: np.ndarray, limit: float, connectivity:
     return area / limit
 
 
-@pytest.mark.parametrize(
-    ("limit", "connectivity", "key"), [(0.3, 8, "030_conn8"), (0.3, 4, "030_conn4"), (0.05, 8, "005_conn8"), (1.0, 8, "100_conn8")]
-)
-def test_golden_dataset_level(golden: dict[str, np.ndarray], limit: float, connectivity: int, key: str) -> None:
-    value = compute_aupro(golden["amaps"], golden["masks"], fpr_limit=limit, connectivity=connectivity)
+@pytest.mark.parametrize(("limit", "key"), [(0.3, "030_conn8"), (0.05, "005_conn8"), (1.0, "100_conn8")])
+def test_golden_dataset_level(golden: dict[str, np.ndarray], limit: float, key: str) -> None:
+    value = compute_aupro(golden["amaps"], golden["masks"], fpr_limit=limit)
     assert value == pytest.approx(float(golden[f"std_aupro_{key}"]), abs=1e-6)
-
-
-def test_golden_released_form(golden: dict[str, np.ndarray]) -> None:
-    maps, masks = golden["amaps"], golden["masks"]
-    assert compute_aupro_reference(maps, masks) == pytest.approx(float(golden["ref_pro_mean"]), abs=1e-9)
-    each = [compute_aupro_reference(maps[i : i + 1], masks[i : i + 1]) for i in np.flatnonzero(masks.any(axis=(1, 2)))]
-    np.testing.assert_allclose(each, golden["ref_pro_per_image"], rtol=0, atol=1e-9)
-
-
-def test_released_form_ignores_normal_images_and_the_default_does_not(golden: dict[str, np.ndarray]) -> None:
-    maps, masks = golden["amaps"], golden["masks"]
-    abnormal = masks.any(axis=(1, 2))
-    assert compute_aupro_reference(maps[abnormal], masks[abnormal]) == compute_aupro_reference(maps, masks)
-    assert compute_aupro(maps[abnormal], masks[abnormal]) != compute_aupro(maps, masks)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -71,10 +54,9 @@ def test_brute_force(seed: int, levels: int | None) -> None:
     if levels is not None:
         maps = np.round(maps * levels / 8)
     for limit in (0.05, 0.3, 0.777, 1.0):
-        for connectivity in (4, 8):
-            expected = brute_force(maps, masks, limit, connectivity)
-            assert compute_aupro(maps, masks, limit, connectivity) == pytest.approx(expected, abs=1e-12)
-            assert compute_aupro(maps.astype(np.float32), masks * 255, limit, connectivity) == pytest.approx(expected, abs=1e-6)
+        expected = brute_force(maps, masks, limit)
+        assert compute_aupro(maps, masks, limit) == pytest.approx(expected, abs=1e-12)
+        assert compute_aupro(maps.astype(np.float32), masks * 255, limit) == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_the_order_of_scores_matters(golden: dict[str, np.ndarray]) -> None:
@@ -105,16 +87,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(DataError, match="0 of 128 pixels as abnormal"):
         compute_aupro(maps, masks)
     with pytest.raises(DataError, match="128 of 128"):
-        compute_aupro_reference(maps, masks + 1)
+        compute_aupro(maps, masks + 1)
     masks[0, 0, 0] = 1
     with pytest.raises(DataError, match="same"):
         compute_aupro(maps[:1], masks)
     with pytest.raises(DataError, match="not finite"):
         compute_aupro(np.where(maps > 1, np.nan, maps), masks)
-    with pytest.raises(DataError, match="different scores"):
-        compute_aupro_reference(np.zeros(masks.shape), masks)
-    with pytest.raises(OptionError, match="connectivity"):
-        compute_aupro(maps, masks, connectivity=6)
     for limit in (0.0, 1.1, float("nan")):
         with pytest.raises(OptionError, match="fpr_limit"):
             compute_aupro(maps, masks, fpr_limit=limit)

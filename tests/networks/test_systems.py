@@ -141,6 +141,7 @@ def test_other_teachers(name, backbone):
     [
         ("ESCDRKD", {"proj_levels": (3,)}),
         ("ESCDRKD", {"proj_levels": (3, 2)}),
+        ("ESCDRKD", {"proj_levels": 2}),
         ("SCRD4AD", {"weight_floor": 1 / 3}),
         ("SCRD4AD", {"weight_floor": -0.1}),
         ("SCRD4AD", {"weight_floor": float("nan")}),
@@ -150,6 +151,7 @@ def test_other_teachers(name, backbone):
         ("DRD", {"noise": float("inf")}),
         ("DRD", {"variant": "released"}),
         ("RD4AD", {"blocks": (3, 4)}),
+        ("RD4AD", {"blocks": 3}),
         ("DRD", {"blocks": (3, 4, 10**9)}),
     ],
 )

@@ -36,6 +36,13 @@ def test_features_equal_torchvisions_own_trunk(name):
             assert feature.shape[1] == teacher.channels[stage - 1] and 64 // feature.shape[2] == teacher.strides[stage - 1]
 
 
+def test_blocks_of_its_kind_are_built_with_its_groups_and_width():
+    names = ("resnet18", "wide_resnet50_2", "resnext50_32x4d")
+    assert [Teacher(name, weights=None).block_options for name in names] == [
+        {}, {"groups": 1, "base_width": 128}, {"groups": 32, "base_width": 4},
+    ]  # fmt: skip
+
+
 def test_only_the_stages_asked_for_are_built():
     teacher = Teacher("resnet18", weights="random", stages=2)
     assert len(teacher(IMAGE)) == 2 and not hasattr(teacher.backbone, "layer3")
@@ -116,7 +123,7 @@ def test_without_network_the_error_names_three_ways_out(no_network):
 
 def test_the_fallback_is_loud(no_network, caplog):
     teacher = Teacher("resnet18", fallback="random")
-    assert teacher.source == "random" and "UNTRAINED" in caplog.text and teacher.config["source"] == "random"
+    assert teacher.untrained and teacher.source == "random" and "UNTRAINED" in caplog.text and teacher.config["source"] == "random"
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):

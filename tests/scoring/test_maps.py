@@ -194,7 +194,8 @@ def test_prepared_matrices_change_nothing_and_stay_out_of_the_state_dict():
     features, plain = pair("canon"), AnomalyMap()
     image_size = 4 * features.teacher[0].shape[-1]
     prepared = AnomalyMap().prepare(image_size, (4, 8, 16, 32))
-    assert prepared.state_dict() == {} and len(list(prepared.buffers())) == 4 and prepared.config == plain.config
+    assert prepared.state_dict() == {} and len(list(prepared.buffers())) == 3 and prepared.config == plain.config
+    assert len(list(AnomalyMap([3, 1]).prepare(image_size, (4, 8, 16, 32)).buffers())) == 2
     for size in (image_size, 96):
         assert torch.equal(prepared(features, (size, size)), plain(features, (size, size)))
 
@@ -260,7 +261,8 @@ def test_a_description_of_an_older_version_is_a_sum_without_refinement():
 @pytest.mark.parametrize(
     "options",
     [
-        {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"maps": [1.0]}, {"maps": [True]}, {"maps": [[1]]}, {"sigma_px": -1}, {"sigma_px": float("nan")},
+        {"maps": 2}, {"maps": "2"}, {"maps": []}, {"maps": [1, 1]}, {"maps": [0]}, {"maps": [1.0]}, {"maps": [True]}, {"maps": [[1]]},
+        {"sigma_px": -1}, {"sigma_px": float("nan")},
         {"fusion": "max"}, {"fusion": None}, {"fusion": ["sum"]}, {"refine": 1}, {"refine": "yes"}, {"refine": None},
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.tiny import tiny_detector
 
-from monai_anomaly.errors import CheckpointError
+from monai_anomaly.errors import CheckpointError, OptionError
 from monai_anomaly.networks import AnomalyDetector, Teacher, TraditionalKD
 from monai_anomaly.scoring import AnomalyMap, Pooling
 from monai_anomaly.training import load_detector, save_detector
@@ -74,6 +74,11 @@ def test_a_model_from_before_fusions_is_a_sum(saved, tmp_path):
     torch.save(describe(torch.load(path, weights_only=True), anomaly_map={"maps": [1, 2, 3], "sigma_px": 4.0}), tmp_path / "model.pt")
     loaded = load_detector(tmp_path / "model.pt")
     assert loaded.anomaly_map.config == detector.anomaly_map.config == AnomalyMap().config
+
+
+def test_a_number_is_no_list_of_maps(saved):
+    with pytest.raises(OptionError, match=r"maps is 2; expected a list of levels, such as \[1, 2, 3\]"):
+        load_detector(saved[1], maps=2)  # as the command line gives --maps 2
 
 
 def test_the_trainings_own_rule_keeps_the_calibration(saved):
