@@ -14,9 +14,10 @@ from monai.bundle import ComponentLocator, ConfigParser
 from . import __version__
 from .data import find_case
 from .errors import DataError, find_anomaly_error
+from .evaluation import Scored
 from .files import file_sha256
 from .networks import AnomalyDetector
-from .training import Scored, load_detector
+from .training import load_detector
 from .verdict import ModelIdentity, Verdict
 from .writers import SaveFindings, SeriesMap, SeriesWriter
 
@@ -25,7 +26,7 @@ __all__ = ["ModelIdentity", "StudyDetector", "Verdict"]
 IN_MEMORY: Mapping[str, Any] = {
     "network": "@network_def",
     "keep": {"_target_": "monai_anomaly.inference.KeepSeries"},
-    "scores": {"_target_": "monai_anomaly.training.ScoreCollector", "cases": "@dataset#data"},
+    "scores": {"_target_": "monai_anomaly.evaluation.ScoreCollector", "cases": "@dataset#data"},
     "batches#finished": [],
     "handlers": [
         "@scores",

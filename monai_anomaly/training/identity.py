@@ -11,7 +11,7 @@ import ignite.distributed as idist
 
 from ..data import Case, CaseList, fingerprint
 from ..networks import AnomalyDetector
-from .ranks import from_rank_0
+from ..ranks import from_rank_0
 
 __all__ = ["cases_digest", "differences", "identify", "identity_of_model"]
 

@@ -16,9 +16,9 @@ from ignite.engine import Engine, Events
 from ..errors import CheckpointError, OptionError
 from ..files import write_whole
 from ..networks import AnomalyDetector
+from ..ranks import from_rank_0
 from ..state_file import read_state
 from .identity import differences, identity_of_model
-from .ranks import from_rank_0
 from .record import RunRecord
 from .training_state import TrainingState, check_fits, read_training_state, write_training_state
 

@@ -13,8 +13,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import Case, SliceDataset
+from ..ranks import from_rank_0, gather
 from .ledger import Entry, Ledger
-from .ranks import from_rank_0, gather
 from .scores import SliceScore, batch_rows, case_refusal
 from .tables import ResultTables, Scored, flat_metrics
 

@@ -16,8 +16,8 @@ import torch
 from ..data import Case, case_files
 from ..errors import DataError, OptionError
 from ..files import file_sha256, safe_name, write_json
-from .ranks import from_rank_0
-from .record import versions
+from ..ranks import from_rank_0
+from ..versions import device_name, versions
 from .scores import SliceScore
 
 __all__ = ["Entry", "Ledger"]
@@ -87,7 +87,7 @@ class Ledger:
     ):
         self.folder, self.cases = Path(folder), cases
         self._run = {"model_sha256": from_rank_0(lambda: _digest(Path(model))), "settings": dict(settings)}
-        self._made_by = {"device": _device(torch.device(device)), **versions()}
+        self._made_by = {"device": device_name(device), **versions()}
         self._sources, self.finished, self.changed = from_rank_0(self._look)
 
     def open(self) -> None:
@@ -231,7 +231,3 @@ def _digest(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error}); expected a model file: name it with --model.") from error
-
-
-def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -54,7 +54,7 @@ class SeriesScore(NamedTuple):
 
 
 class ScoreCollector:
-    """Handler: gather the rows of an :class:`~monai_anomaly.training.AnomalyEvaluator`.
+    """Handler: gather the rows of an :class:`~monai_anomaly.evaluation.AnomalyEvaluator`.
 
     Attributes:
         slices: the scored slices, in order.
@@ -92,7 +92,7 @@ class ScoreCollector:
 
 
 def batch_rows(output: Mapping[str, Any]) -> Iterator[tuple[SliceScore, bool, str]]:
-    """Take apart what an :class:`~monai_anomaly.training.AnomalyEvaluator` says about a batch.
+    """Take apart what an :class:`~monai_anomaly.evaluation.AnomalyEvaluator` says about a batch.
 
     Args:
         output: its output.

@@ -20,7 +20,7 @@ from support.tiny import blob
 
 from monai_anomaly.data import find_cases
 from monai_anomaly.errors import AnomalyError, DataError, OptionError
-from monai_anomaly.training import Entry, Ledger, RecordSeries, SliceScore
+from monai_anomaly.evaluation import Entry, Ledger, RecordSeries, SliceScore
 from monai_anomaly.writers import SaveHeatmaps
 
 
@@ -274,7 +274,7 @@ def test_an_interrupted_run_goes_on_with_what_is_left(data, score, stop_after, d
 
 
 def test_the_tables_can_be_looked_at_while_it_runs(data, score, stop_after, monkeypatch):
-    monkeypatch.setattr("monai_anomaly.training.bulk.WRITING_SHARE", 1e9)
+    monkeypatch.setattr("monai_anomaly.evaluation.record_series.WRITING_SHARE", 1e9)
     stop_after(9)
     with pytest.raises(KeyboardInterrupt):
         score(data)
@@ -289,7 +289,7 @@ def test_the_tables_can_be_looked_at_while_it_runs(data, score, stop_after, monk
 def test_tables_in_between_take_a_small_share_of_the_time(data, score, monkeypatch):
     """By a clock that the test turns: a batch takes a second, and so do the tables."""
     now, written = [0.0], []
-    monkeypatch.setattr("monai_anomaly.training.bulk.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("monai_anomaly.evaluation.record_series.time", SimpleNamespace(monotonic=lambda: now[0]))
     write, take = RecordSeries._write, RecordSeries.__call__
 
     def slow_write(self):
