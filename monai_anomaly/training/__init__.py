@@ -2,9 +2,9 @@
 
 from .batch_norm import RefreshBatchNorm, sync_batch_norm
 from .calibrating import CalibrateDetector
-from .checkpoint import SaveDetector, load_detector, save_detector
 from .identity import identify
 from .iterations import epochs_of
+from .model_file import SaveDetector, load_detector, save_detector
 from .progress import ProgressBar
 from .record import RunRecord
 from .resuming import TrainingCheckpoint, is_complete
