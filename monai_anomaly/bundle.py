@@ -25,7 +25,7 @@ import monai.bundle
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from .data import Case, CaseList, builtin_study, is_builtin_study
+from .data import Case, CaseList, builtin_study, case_patient, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
 from .networks import AnomalyDetector
 from .scoring import Calibration
@@ -217,7 +217,7 @@ def check_rate(rate: float | None, held_out: Sequence[Case]) -> None:
     """
     if rate is None:
         return
-    patients = {case.get("patient", case["series"]) for case in held_out}
+    patients = {case_patient(case) for case in held_out}
     if not patients:
         raise CalibrationError(
             f"A false-alarm rate of {rate:g} was asked for, but no patients are held out: set calibration_fraction above 0."

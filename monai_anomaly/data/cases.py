@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "pseudonym", "slug", "unique_names"]
+__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "case_patient", "pseudonym", "slug", "unique_names"]
 
 LONGEST_NAME = 100
 
@@ -109,6 +109,16 @@ def case_name(case: Case) -> str:
     image = case["image"]
     series = case.get("series", "case")
     return f"{series} ({Path(image).name})" if isinstance(image, str) else f"{series} ({len(image)} files)"
+
+
+def case_patient(case: Case) -> str:
+    """Whose case it is; without a name of its own, a case is a patient of its own.
+
+    Example:
+        >>> case_patient({"image": "1.png", "patient": "a", "series": "a_1"}), case_patient({"image": "2.png"})
+        ('a', '2.png')
+    """
+    return case.get("patient") or case.get("series") or str(case["image"])
 
 
 def pseudonym(prefix: str, identifier: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ..data import Case, Refusal, case_files, case_name
+from ..data import Case, Refusal, case_files, case_name, case_patient
 from ..scoring import Pooling
 
 __all__ = ["PatientScore", "ScoreCollector", "SeriesScore", "SliceScore", "batch_rows", "case_refusal", "pool_patients", "pool_series"]
@@ -139,7 +139,7 @@ def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: 
     """
     groups: dict[str, list[SliceScore]] = {}
     for row in slices:
-        groups.setdefault(_patient(cases, row.case), []).append(row)
+        groups.setdefault(case_patient(cases[row.case]), []).append(row)
     return [
         PatientScore(
             patient=patient,
@@ -173,13 +173,9 @@ def pool_series(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Po
     for row in slices:
         groups.setdefault(row.case, []).append(row)
     return [
-        SeriesScore(case, _patient(cases, case), _label(rows, cases), _pooled(rows, pooling), len(rows), _worst(rows))
+        SeriesScore(case, case_patient(cases[case]), _label(rows, cases), _pooled(rows, pooling), len(rows), _worst(rows))
         for case, rows in groups.items()
     ]
-
-
-def _patient(cases: Sequence[Case], case: int) -> str:
-    return cases[case].get("patient", str(case))
 
 
 def _label(rows: Sequence[SliceScore], cases: Sequence[Case]) -> int:

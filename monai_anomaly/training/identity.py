@@ -9,7 +9,7 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from ..data import Case, CaseList, fingerprint
+from ..data import Case, CaseList, case_patient, fingerprint
 from ..networks import AnomalyDetector
 from ..ranks import from_rank_0
 
@@ -103,7 +103,7 @@ def cases_digest(*splits: Sequence[Case]) -> str:
     patients: dict[str, int] = {}
     for cases in splits:
         for case in cases:
-            patient = patients.setdefault(case.get("patient", case.get("series", "")), len(patients))
+            patient = patients.setdefault(case_patient(case), len(patients))
             mask = fingerprint([{"image": case["mask"]}]) if "mask" in case else None
             digest.update(json.dumps([patient, case.get("label"), fingerprint([case]), mask]).encode())
         digest.update(b"\n")

@@ -15,7 +15,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from ..data import Case, CaseList, SliceDataset
+from ..data import Case, CaseList, SliceDataset, case_patient
 from ..errors import DataError
 from ..files import write_json
 from ..networks import AnomalyDetector
@@ -161,7 +161,7 @@ class RunRecord:
 def _count(dataset: SliceDataset) -> dict[str, Any]:
     return {
         "cases": len(dataset.cases),
-        "patients": sorted({case.get("patient", "") for case in dataset.cases}),
+        "patients": sorted({case_patient(case) for case in dataset.cases}),
         "slices": len(dataset),
         "empty_slices_left_out": dataset.n_empty,
         "marked_slices_left_out": dataset.n_marked,
