@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "monai_anomaly"
 
 ORDER = (
-    "__version__", "errors", "ranks", "versions", "memory", "files", "pickle_claims", "state_file", "_torchvision",  # the ground
+    "__version__", "errors", "ranks", "versions", "differences", "memory", "files", "pickle_claims", "state_file", "_torchvision",  # the ground
     "transforms", "data", "networks", "losses", "scoring", "metrics", "evaluation", "training", "writers", "report",  # the way of the data
     "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
     "label", "__main__",

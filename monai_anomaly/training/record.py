@@ -16,6 +16,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..data import Case, CaseList, SliceDataset, case_patient
+from ..differences import differences
 from ..errors import DataError
 from ..files import write_json
 from ..networks import AnomalyDetector
@@ -150,7 +151,7 @@ class RunRecord:
         if changed and self._writes:
             logger.warning(
                 "The run goes on elsewhere than it came from, so that its numbers can differ in their last digits from those of a run that was not "
-                "interrupted: %s.", "; ".join(f"{name} was {was} and is {value}" for name, (was, value) in changed.items()),
+                "interrupted: %s.", "; ".join(differences(then, now)),
             )  # fmt: skip
         self._earlier = float(state["wall_time_s"])
         self.record["epochs"] = list(state["epochs"])
