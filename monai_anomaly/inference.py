@@ -13,7 +13,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 
 from . import __version__
 from .data import find_case
-from .errors import DataError, find_anomaly_error
+from .errors import DataError, unwrapped
 from .evaluation import Scored
 from .files import file_sha256
 from .networks import AnomalyDetector
@@ -97,15 +97,9 @@ class StudyDetector:
             CheckpointError: there is no model, or it cannot be read.
             CalibrationError: the model cannot promise the rate.
         """
-        with self._lock:
-            try:
-                detector, identity = self._current()
-                return self._judge(image, false_alarm_rate, detector, identity)
-            except Exception as error:  # MONAI wraps what the parts of a config raise
-                found = find_anomaly_error(error)
-                if found is None or found is error:
-                    raise
-                raise found from error
+        with self._lock, unwrapped():
+            detector, identity = self._current()
+            return self._judge(image, false_alarm_rate, detector, identity)
 
     def identity(self) -> ModelIdentity:
         """The model that answers now.
