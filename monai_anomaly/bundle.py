@@ -25,7 +25,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ._optional_decoder import ignore_optional_decoder
-from .data import Case, CaseList, is_builtin_study
+from .data import Case, CaseList, case_patient, is_builtin_study
 from .errors import CalibrationError, DataError, OptionError, find_anomaly_error
 from .scoring import Calibration
 from .training import read_model_description
@@ -221,7 +221,7 @@ def check_rate(rate: float | None, held_out: Sequence[Case]) -> None:
     """
     if rate is None:
         return
-    patients = {case.get("patient", case["series"]) for case in held_out}
+    patients = {case_patient(case) for case in held_out}
     if not patients:
         raise CalibrationError(
             f"A false-alarm rate of {rate:g} was asked for, but no patients are held out: set calibration_fraction above 0."

@@ -6,6 +6,9 @@ Everything that is read from outside (files, JSON, DICOM, checkpoints, command-l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "AnomalyError",
     "CalibrationError",
@@ -16,6 +19,7 @@ __all__ = [
     "WeightsError",
     "error_chain",
     "find_anomaly_error",
+    "unwrapped",
 ]
 
 
@@ -81,3 +85,26 @@ def error_chain(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Let the toolkit's own error come out where MONAI has wrapped what the parts of a config raise; any other comes out as it is.
+
+    Raises:
+        AnomalyError: the error behind the one that was raised within, which is its cause.
+
+    Example:
+        >>> with unwrapped():
+        ...     raise RuntimeError("failed to instantiate") from DataError("empty.png holds 0 bytes")
+        Traceback (most recent call last):
+        ...
+        monai_anomaly.errors.DataError: empty.png holds 0 bytes
+    """
+    try:
+        yield
+    except Exception as error:
+        found = find_anomaly_error(error)
+        if found is None or found is error:
+            raise
+        raise found from error

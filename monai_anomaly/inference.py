@@ -13,10 +13,11 @@ from monai.bundle import ComponentLocator, ConfigParser
 
 from . import __version__
 from .data import find_case
-from .errors import DataError, find_anomaly_error
+from .errors import DataError, unwrapped
+from .evaluation import Scored
 from .files import file_sha256
 from .networks import AnomalyDetector
-from .training import Scored, load_detector
+from .training import load_detector
 from .verdict import ModelIdentity, Verdict
 from .writers import SaveFindings, SeriesMap, SeriesWriter
 
@@ -25,7 +26,7 @@ __all__ = ["ModelIdentity", "StudyDetector", "Verdict"]
 IN_MEMORY: Mapping[str, Any] = {
     "network": "@network_def",
     "keep": {"_target_": "monai_anomaly.inference.KeepSeries"},
-    "scores": {"_target_": "monai_anomaly.training.ScoreCollector", "cases": "@dataset#data"},
+    "scores": {"_target_": "monai_anomaly.evaluation.ScoreCollector", "cases": "@dataset#data"},
     "batches#finished": [],
     "handlers": [
         "@scores",
@@ -95,15 +96,9 @@ class StudyDetector:
             CheckpointError: there is no model, or it cannot be read.
             CalibrationError: the model cannot promise the rate.
         """
-        with self._lock:
-            try:
-                detector, identity = self._current()
-                return self._judge(image, false_alarm_rate, detector, identity)
-            except Exception as error:  # MONAI wraps what the parts of a config raise
-                found = find_anomaly_error(error)
-                if found is None or found is error:
-                    raise
-                raise found from error
+        with self._lock, unwrapped():
+            detector, identity = self._current()
+            return self._judge(image, false_alarm_rate, detector, identity)
 
     def identity(self) -> ModelIdentity:
         """The model that answers now.

@@ -11,17 +11,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "monai_anomaly"
 
 ORDER = (
-    "__version__", "errors", "memory", "files", "pickle_claims", "state_file", "_torchvision", "_optional_decoder",  # the ground
-    "transforms", "data", "networks", "losses", "scoring", "metrics", "training", "writers", "report",  # the way of the data
+    "__version__", "errors", "ranks", "versions", "differences", "memory", "files",
+    "pickle_claims", "state_file", "_torchvision", "_optional_decoder",  # the ground
+    "transforms", "data", "networks", "losses", "scoring", "metrics", "evaluation", "training", "writers", "report",  # the way of the data
     "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
     "label", "__main__",
 )  # fmt: skip
 """A part imports parts before it, and no others."""
 
 FORBIDDEN = {
-    **dict.fromkeys(("transforms", "losses", "metrics", "scoring"), ("files", "state_file", "data", "training", "writers")),
-    "networks": ("data", "training", "writers"),
-    **dict.fromkeys(("writers", "report"), ("networks", "training")),
+    **dict.fromkeys(("transforms", "losses", "metrics", "scoring"), ("files", "state_file", "data", "evaluation", "training", "writers")),
+    "networks": ("data", "evaluation", "training", "writers"),
+    **dict.fromkeys(("writers", "report"), ("networks", "evaluation", "training")),
 }
 """What the order alone does not forbid, or what is worth a name."""
 

@@ -18,8 +18,8 @@ FRAGMENTS = "ForeignPickleError"
 """Its messages complete a sentence that begins with the file's name."""
 TITLES = {
     "data": "Reading data", "transforms": "Transforms", "networks": "Networks and weights", "losses": "Losses", "scoring": "Scores and calibration",
-    "metrics": "Metrics", "training": "Training, models, going on", "writers": "Writing results", "report": "Pictures", "export": "Export",
-    "compare": "Comparisons", "label": "MONAI Label and PACS", "": "Commands, bundles, files of weights",
+    "metrics": "Metrics", "evaluation": "Scoring scans", "training": "Training, models, going on", "writers": "Writing results", "report": "Pictures",
+    "export": "Export", "compare": "Comparisons", "label": "MONAI Label and PACS", "": "Commands, bundles, files of weights",
 }  # fmt: skip
 """Packages in the way of the data."""
 GAP = "…"

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..data import Case
+from ..evaluation import SliceScore, score_metrics
+from ..evaluation.scores import batch_rows
 from ..export.held_out import prepare_slices
 from ..networks import AnomalyDetector, Teacher
-from ..training import score_metrics
-from ..training.scores import SliceScore, batch_rows
 
 __all__ = ["nearest_neighbour", "pooled_features"]
 
@@ -40,7 +40,7 @@ def nearest_neighbour(
         device: where the teacher runs.
 
     Returns:
-        What :func:`~monai_anomaly.training.score_metrics` says of the slices: ``auroc`` and ``ap`` among others.
+        What :func:`~monai_anomaly.evaluation.score_metrics` says of the slices: ``auroc`` and ``ap`` among others.
 
     Raises:
         DataError: nothing can be read.

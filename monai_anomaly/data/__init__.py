@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cache import CaseCache
-from .cases import Case, CaseList, Refusal, case_files, case_name
+from .cases import Case, CaseList, Refusal, case_files, case_name, case_patient
 from .datalist import read_datalist, write_datalist
 from .digests import find_duplicates, fingerprint, report_duplicates
 from .find import find_case, find_cases
@@ -17,6 +17,6 @@ from .units import UnitBatches
 
 __all__ = [
     "Case", "CaseCache", "CaseList", "CaseReader", "Refusal", "SliceDataset", "UnitBatches", "builtin_study", "case_files",
-    "case_name", "check_patients", "find_case", "find_cases", "find_duplicates", "fingerprint",
+    "case_name", "case_patient", "check_patients", "find_case", "find_cases", "find_duplicates", "fingerprint",
     "is_builtin_study", "log_refused", "read_datalist", "report_duplicates", "shard", "split_calibration", "write_datalist", "write_study",
 ]  # fmt: skip

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-__all__ = ["Case", "CaseList", "Refusal", "case_files", "case_name", "case_refusal", "pseudonym", "series_refusal", "slug", "unique_names"]
+__all__ = [
+    "Case", "CaseList", "Refusal", "case_files", "case_name", "case_patient", "case_refusal", "pseudonym", "series_refusal", "slug", "unique_names",
+]  # fmt: skip
 
 LONGEST_NAME = 100
 
@@ -137,6 +139,16 @@ def case_refusal(case: Case, reason: str) -> Refusal:
         'scans_1 (1.png)'
     """
     return Refusal(case_name(case), reason, len(case_files(case)), case.get("series", ""))
+
+
+def case_patient(case: Case) -> str:
+    """Whose case it is; without a name of its own, a case is a patient of its own.
+
+    Example:
+        >>> case_patient({"image": "1.png", "patient": "a", "series": "a_1"}), case_patient({"image": "2.png"})
+        ('a', '2.png')
+    """
+    return case.get("patient") or case.get("series") or str(case["image"])
 
 
 def pseudonym(prefix: str, identifier: str) -> str:

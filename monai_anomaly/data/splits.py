@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError, OptionError
-from .cases import Case
+from .cases import Case, case_patient
 from .digests import find_duplicates
 
 __all__ = ["check_patients", "split_calibration"]
@@ -52,8 +52,8 @@ def split_calibration(cases: Sequence[Case], fraction: float, seed: int) -> tupl
             f"{n_patients} normal patients cannot be parted into training and calibration (fraction {fraction}); expected at least two that share no "
             "identical image: add normal patients, or set calibration_fraction to 0 and do without a threshold."
         )
-    train = [case for case in cases if _patient(case) not in held_out]
-    return train, [case for case in cases if _patient(case) in held_out]
+    train = [case for case in cases if case_patient(case) not in held_out]
+    return train, [case for case in cases if case_patient(case) in held_out]
 
 
 def check_patients(train: Sequence[Case], test: Sequence[Case]) -> None:
@@ -65,7 +65,7 @@ def check_patients(train: Sequence[Case], test: Sequence[Case]) -> None:
     Example:
         >>> check_patients([{"image": "1.png", "patient": "a"}], [{"image": "2.png", "patient": "b"}])
     """
-    both = sorted({_patient(case) for case in train} & {_patient(case) for case in test})
+    both = sorted({case_patient(case) for case in train} & {case_patient(case) for case in test})
     if both:
         shown = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
         raise DataError(
@@ -74,15 +74,10 @@ def check_patients(train: Sequence[Case], test: Sequence[Case]) -> None:
         )
 
 
-def _patient(case: Case) -> str:
-    """Without a name of its own, a case is a patient of its own."""
-    return case.get("patient") or case.get("series") or str(case["image"])
-
-
 def _linked_patients(cases: Sequence[Case]) -> list[set[str]]:
     """Patients, merged where they share an identical image, in an order that does not depend on that of the cases."""
-    group_of = {patient: {patient} for patient in sorted({_patient(case) for case in cases})}
+    group_of = {patient: {patient} for patient in sorted({case_patient(case) for case in cases})}
     for copies in find_duplicates(cases):
-        merged = set().union(*(group_of[_patient(case)] for case in copies))
+        merged = set().union(*(group_of[case_patient(case)] for case in copies))
         group_of |= dict.fromkeys(merged, merged)
     return [members for patient, members in sorted(group_of.items()) if patient == min(members)]

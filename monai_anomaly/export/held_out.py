@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from ..bundle import root
 from ..data import Case, SliceDataset, builtin_study, find_cases, fingerprint, split_calibration
 from ..data.study.files import FOLDER
-from ..errors import CheckpointError, DataError, OptionError, find_anomaly_error
+from ..errors import CheckpointError, DataError, OptionError, unwrapped
 from ..networks import AnomalyDetector
 from ..scoring import Calibration
 
@@ -96,12 +96,8 @@ def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: 
     parser["validate#dataset#data"] = tuple(cases)
     for name, value in {"keep": True, **options}.items():
         parser[f"validate#dataset#{name}"] = value
-    try:
+    with unwrapped():
         dataset: SliceDataset = parser.get_parsed_content("validate#dataset")
-    except RuntimeError as error:  # MONAI wraps what the parts of a config raise
-        if found := find_anomaly_error(error):
-            raise found from error
-        raise
     return dataset
 
 

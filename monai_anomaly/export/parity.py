@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from ..data import SliceDataset
 from ..errors import ExportError
+from ..evaluation import AnomalyEvaluator
 from ..networks import AnomalyDetector
-from ..training import AnomalyEvaluator, ProgressBar
+from ..training import ProgressBar
 from .formats import Runner
 
 __all__ = ["MAP_TOLERANCE", "SCORE_ROUNDING", "Parity", "ParityCheck", "compare", "leave_one_out_p_values"]
@@ -57,7 +58,7 @@ class Parity(NamedTuple):
 
 
 class ParityCheck:
-    """Handler of an :class:`~monai_anomaly.training.AnomalyEvaluator`: run the exported file on the images that the model has just scored.
+    """Handler of an :class:`~monai_anomaly.evaluation.AnomalyEvaluator`: run the exported file on the images that the model has just scored.
 
     The very first image goes through the exported file alone and the rest of its batch at once, so that with the last batch, which is seldom full, a batch
     size that was baked in, or a statistic that is taken over the batch, shows.

@@ -22,7 +22,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ..bundle import begin
 from ..data import Case, find_cases, write_datalist
-from ..errors import AnomalyError, DataError, OptionError, find_anomaly_error
+from ..errors import AnomalyError, DataError, OptionError, unwrapped
 from ..files import write_whole
 from ..networks.weights import RANDOM
 from .models import MODEL, ServedModel
@@ -112,12 +112,8 @@ class TrainOnNormals(TrainTask):
             cases = self._normals(datastore)
             self._check(cases)
             folder = self.served.folder / "runs" / _digest(cases, flags)
-            try:
+            with unwrapped():
                 self._train(write_datalist(folder / "datalist.json", cases), folder, flags)
-            except Exception as error:  # MONAI wraps what the parts of a config raise
-                if found := find_anomaly_error(error):
-                    raise found from error
-                raise
             self._publish(folder)
         return self.stats()
 

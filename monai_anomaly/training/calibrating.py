@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ..data import Case
 from ..errors import DataError
+from ..evaluation import AnomalyEvaluator, ScoreCollector, SliceScore, pool_patients, pool_series
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
-from .evaluator import AnomalyEvaluator
-from .scores import ScoreCollector, SliceScore, pool_patients, pool_series
 
 __all__ = ["CalibrateDetector"]
 

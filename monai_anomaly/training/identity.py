@@ -9,11 +9,12 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from ..data import Case, CaseList, fingerprint
+from ..data import Case, CaseList, case_patient, fingerprint
+from ..differences import differences
 from ..networks import AnomalyDetector
-from .ranks import from_rank_0
+from ..ranks import from_rank_0
 
-__all__ = ["cases_digest", "differences", "identify", "identity_of_model"]
+__all__ = ["cases_digest", "identify", "identity_differences", "identity_of_model"]
 
 FREE = ("epochs", "dataset_dir", "teacher_weights", "processes")
 """Settings that are not compared: epochs, which may become more, and those whose content is compared instead."""
@@ -71,18 +72,15 @@ def identity_of_model(description: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def identity_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Each difference of two identities in a few words, with both values.
 
     Example:
         >>> then = {"settings": {"lr": 0.1}, "teacher": "5f", "data": "ab", "cases": "cd", "processes": 1}
-        >>> differences(then, then | {"settings": {"lr": 0.2}, "processes": 2})
+        >>> identity_differences(then, then | {"settings": {"lr": 0.2}, "processes": 2})
         ['lr was 0.1 and is 0.2', 'the number of processes was 1 and is 2']
     """
-    old, new = then["settings"], now["settings"]
-    found = [(name, old.get(name, "not known"), new.get(name, "not known")) for name in sorted({*old, *new})]
-    found += [(words, _short(then[key]), _short(now[key])) for key, words in _NAMES.items()]
-    return [f"{name} was {was} and is {value}" for name, was, value in found if was != value]
+    return differences(*({**one["settings"], **{words: one[key] for key, words in _NAMES.items()}} for one in (then, now)))
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,12 +101,8 @@ def cases_digest(*splits: Sequence[Case]) -> str:
     patients: dict[str, int] = {}
     for cases in splits:
         for case in cases:
-            patient = patients.setdefault(case.get("patient", case.get("series", "")), len(patients))
+            patient = patients.setdefault(case_patient(case), len(patients))
             mask = fingerprint([{"image": case["mask"]}]) if "mask" in case else None
             digest.update(json.dumps([patient, case.get("label"), fingerprint([case]), mask]).encode())
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-def _short(value: Any) -> Any:
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else value

@@ -12,7 +12,7 @@ from monai.data import partition_dataset
 from ..data import Case
 from ..data.stack import Transform, count_slices
 from ..errors import DataError, OptionError
-from .ranks import from_rank_0
+from ..ranks import from_rank_0
 
 __all__ = ["epochs_of"]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import operator
-import platform
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +15,19 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from .. import __version__
-from ..data import Case, CaseList, SliceDataset
+from ..data import Case, CaseList, SliceDataset, case_patient
+from ..differences import differences
 from ..errors import DataError
 from ..files import write_json
 from ..networks import AnomalyDetector
-from .ranks import gather
+from ..ranks import gather
+from ..versions import device_name, versions
 
-__all__ = ["RunRecord", "versions"]
+__all__ = ["RunRecord"]
 
 logger = logging.getLogger(__name__)
 
 _KEPT = ("epochs", "resumed", "device", "versions")
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that can change a number."""
-    found = {"monai_anomaly": __version__, "python": platform.python_version()}
-    for package in (
-        "torch",
-        "torchvision",
-        "monai",
-        "pytorch-ignite",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "scikit-image",
-        "pydicom",
-        "highdicom",
-        "itk",
-        "nibabel",
-    ):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
 
 
 class RunRecord:
@@ -110,7 +85,7 @@ class RunRecord:
             "settings": self.settings,
             "versions": versions(),
             "processes": self.identity["processes"],
-            "device": _device(getattr(engine.state, "device", torch.device("cpu"))),
+            "device": device_name(getattr(engine.state, "device", "cpu")),
             "teacher": {**teacher.config, "untrained": teacher.untrained},
             "data": {
                 "fingerprint": self.identity["data"],
@@ -176,7 +151,7 @@ class RunRecord:
         if changed and self._writes:
             logger.warning(
                 "The run goes on elsewhere than it came from, so that its numbers can differ in their last digits from those of a run that was not "
-                "interrupted: %s.", "; ".join(f"{name} was {was} and is {value}" for name, (was, value) in changed.items()),
+                "interrupted: %s.", "; ".join(differences(then, now)),
             )  # fmt: skip
         self._earlier = float(state["wall_time_s"])
         self.record["epochs"] = list(state["epochs"])
@@ -187,7 +162,7 @@ class RunRecord:
 def _count(dataset: SliceDataset) -> dict[str, Any]:
     return {
         "cases": len(dataset.cases),
-        "patients": sorted({case.get("patient", "") for case in dataset.cases}),
+        "patients": sorted({case_patient(case) for case in dataset.cases}),
         "slices": len(dataset),
         "empty_slices_left_out": dataset.n_empty,
         "marked_slices_left_out": dataset.n_marked,
@@ -205,9 +180,3 @@ def _total(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _last_part(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else value
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"

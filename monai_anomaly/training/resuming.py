@@ -16,9 +16,9 @@ from ignite.engine import Engine, Events
 from ..errors import CheckpointError, OptionError
 from ..files import write_whole
 from ..networks import AnomalyDetector
-from .checkpoint import read_model_description
-from .identity import differences, identity_of_model
-from .ranks import from_rank_0
+from ..ranks import from_rank_0
+from .identity import identity_differences, identity_of_model
+from .model_file import read_model_description
 from .record import RunRecord
 from .training_state import TrainingState, check_fits, read_training_state, write_training_state
 
@@ -100,7 +100,7 @@ def _read_fitting(path: Path, identity: Mapping[str, Any], detector: AnomalyDete
 
 
 def _refuse_another(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    found = differences(then, now)
+    found = identity_differences(then, now)
     if found:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(found)}. Expected the settings, teacher and data that it was made with: give the old values, name "

@@ -53,7 +53,7 @@ class SaveFindings(SeriesWriter):
     through the slices never raise the highest value: the promise stays true, but smoothed lesions have to be stronger or larger to be found.
 
     :class:`AssembleSeries` hands it each series; what it found there is taken over by who records finished series
-    (:class:`~monai_anomaly.training.RecordSeries`), which has the tables made from all of them. Without a calibration there are no findings, which the log
+    (:class:`~monai_anomaly.evaluation.RecordSeries`), which has the tables made from all of them. Without a calibration there are no findings, which the log
     says.
 
     Args:

@@ -171,7 +171,7 @@ def test_the_overlay_follows_train_json():
     train, overlay = (json.loads((BUNDLE / name).read_text()) for name in ("train.json", "multi_gpu_train.json"))
     begin, *rest = train["initialize"]
     rest.remove("$mab.check_cases(@train#dataset#data, @split[0])")  # the overlay itself gives each process its own part of them
-    assert overlay["initialize"] == [begin, "$mat.start_ranks(@device)", *rest] and "finalize" not in train
+    assert overlay["initialize"] == [begin, "$mar.start_ranks(@device)", *rest] and "finalize" not in train
     for name in ("cases", "split", "duplicates"):
-        assert overlay[name] == f"$mat.from_rank_0(lambda: {train[name].removeprefix('$')})"
+        assert overlay[name] == f"$mar.from_rank_0(lambda: {train[name].removeprefix('$')})"
     assert train["network"].removeprefix("$") in overlay["network"]["module"]

@@ -1,4 +1,4 @@
-"""One of two processes under torchrun: does what tests/training/test_ranks.py looks at, and leaves it in ``rank_<k>.pt``."""
+"""One of two processes under torchrun: does what tests/test_ranks.py looks at, and leaves it in ``rank_<k>.pt``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from monai_anomaly.errors import DataError
 from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
-from monai_anomaly.training import EpochSeed, RankSampler, RefreshBatchNorm, rank_device, start_ranks
-from monai_anomaly.training.ranks import from_rank_0, gather
+from monai_anomaly.ranks import RankSampler, from_rank_0, gather, rank_device, start_ranks
+from monai_anomaly.training import EpochSeed, RefreshBatchNorm
 
 IMAGES_OF_RANK = (5, 3)
 BATCH_SIZE = 2

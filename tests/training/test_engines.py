@@ -1,4 +1,4 @@
-"""The training and scoring engines on tensors, without files."""
+"""The training engine on tensors, without files."""
 
 from __future__ import annotations
 
@@ -6,47 +6,16 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from sklearn.metrics import average_precision_score, roc_auc_score
+from support.slices import Slices
 from support.tiny import tiny_detector
 
 from monai_anomaly.errors import OptionError
 from monai_anomaly.losses import ConsistencyLoss, SimilarityLoss, WeightedSum
 from monai_anomaly.networks import AnomalyDetector, Features, System, Teacher
-from monai_anomaly.scoring import AnomalyMap, Calibration, Pooling
-from monai_anomaly.training import (
-    AnomalyEvaluator,
-    DistillationTrainer,
-    EpochSeed,
-    PixelMetrics,
-    RefreshBatchNorm,
-    ScoreCollector,
-    SliceScore,
-    pool_patients,
-    pool_series,
-    score_metrics,
-)
+from monai_anomaly.scoring import AnomalyMap, Pooling
+from monai_anomaly.training import DistillationTrainer, EpochSeed, RefreshBatchNorm
 from monai_anomaly.transforms import to_unit_range
 from monai_anomaly.transforms.pseudo import PseudoAbnormal
-
-
-class Slices(torch.utils.data.Dataset):
-    """Slice samples as the data package gives them."""
-
-    def __init__(self, n: int, refused: tuple[int, ...] = (), empty: tuple[int, ...] = ()):
-        self.images = torch.rand(n, 3, 64, 64, generator=torch.Generator().manual_seed(n))
-        self.refused, self.empty = refused, empty
-        self.cases = [{"patient": f"p{k // 2}", "series": f"s{k}", "image": f"{k}.png", "label": k % 2} for k in range(n)]
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, k):
-        mask = torch.zeros(1, 64, 64, dtype=torch.uint8)
-        mask[:, : k % 2 * 8] = 1
-        return {
-            "image": self.images[k], "mask": mask, "has_mask": True, "label": k % 2, "case": k, "slice_index": 0,
-            "empty": k in self.empty, "refused": "unreadable" if k in self.refused else "",
-        }  # fmt: skip
 
 
 def loss():
@@ -181,67 +150,3 @@ def test_the_epoch_seed_does_not_depend_on_what_was_drawn_before():
     Engine.state.epoch = 5
     EpochSeed(9)(Engine)
     assert torch.rand(3).tolist() != draws[0][0]  # every epoch has an order of its own
-
-
-def score(dataset, detector, batch_size=3, handlers=()):
-    collector = ScoreCollector(dataset.cases)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size)
-    evaluator = AnomalyEvaluator(torch.device("cpu"), loader, detector, val_handlers=[collector, *handlers])
-    evaluator.run()
-    return collector
-
-
-def test_batches_and_single_images_give_the_same_scores():
-    detector = tiny_detector().eval()
-    whole, single = (score(Slices(7), detector, batch_size=n).slices for n in (7, 1))
-    np.testing.assert_allclose([row.score for row in whole], [row.score for row in single], atol=1e-6)
-    assert [row.case for row in whole] == list(range(7)) and not detector.training
-
-
-def test_refused_and_empty_slices_are_counted_and_never_scored():
-    collector = score(Slices(6, refused=(1,), empty=(2, 3)), tiny_detector().eval())
-    assert [row.case for row in collector.slices] == [0, 4, 5]
-    assert collector.n_empty == 2 and [(r.where, r.reason) for r in collector.refused] == [("s1 (1.png)", "unreadable")]
-    assert all(np.isfinite(row.score) for row in collector.slices)
-
-
-def test_pixel_metrics_equal_scikit_learn_on_all_pixels():
-    detector, pixels = tiny_detector().eval(), PixelMetrics()
-    dataset = Slices(4, empty=(0,))
-    score(dataset, detector, handlers=[pixels])
-    with torch.no_grad():
-        maps = detector(dataset.images[1:]).flatten().numpy()
-    masks = np.concatenate([dataset[k]["mask"].numpy().ravel() for k in (1, 2, 3)])
-    result = pixels.compute()
-    assert result["auroc"] == pytest.approx(roc_auc_score(masks, maps), abs=1e-6)
-    assert result["ap"] == pytest.approx(average_precision_score(masks, maps), abs=1e-6)
-
-
-def test_patients_pool_their_slices():
-    rows = [SliceScore(0, 0, 0, 1.0, 0.0), SliceScore(0, 1, 1, 3.0, 2.0), SliceScore(1, 0, 0, 2.0, 4.0), SliceScore(2, 0, -1, 0.5, 0.0)]
-    cases = [{"patient": "a", "label": 1}, {"patient": "a", "label": 1}, {"patient": "b"}]
-    a, b = pool_patients(rows, cases, Pooling("mean"))
-    assert (a.patient, a.label, a.score, a.mean_intensity, a.n_slices) == ("a", 1, 2.0, 2.0, 3) and a.worst.score == 3.0
-    assert (b.patient, b.label, b.score) == ("b", -1, 0.5)
-
-
-def test_series_pool_their_slices():
-    rows = [SliceScore(1, 4, 0, 1.0, 0.0), SliceScore(0, 0, -1, 2.0, 0.0), SliceScore(1, 5, 1, 5.0, 0.0), SliceScore(2, 0, -1, 0.5, 0.0)]
-    cases = [{"patient": "a"}, {"patient": "a", "label": 1}, {}]
-    b, a, c = pool_series(rows, cases, Pooling("mean"))
-    assert (b.case, b.patient, b.label, b.score, b.n_slices, b.worst.slice_index) == (1, "a", 1, 3.0, 2, 5)
-    assert (a.case, a.patient, a.label, a.score, a.n_slices) == (0, "a", -1, 2.0, 1) and (c.patient, c.score) == ("2", 0.5)
-
-
-def test_score_metrics_against_hand_counts():
-    rows = [
-        SliceScore(k, 0, label, s, m) for k, (label, s, m) in enumerate([(0, 0.1, 5), (0, 0.4, 4), (1, 0.35, 3), (1, 0.8, 2), (-1, 9.0, 1)])
-    ]
-    result = score_metrics(rows, Calibration([0.05, 0.2, 0.3]), rate=0.5)
-    assert result["auroc"] == 0.75 and result["n_normal"] == 2 and result["n_abnormal"] == 2
-    assert result["baseline_mean_intensity_auroc"] == 1.0
-    # Rate 0.5 of 3 scores: flagged above the second highest, 0.2: both abnormal and one of two normal cases.
-    assert (result["threshold"], result["sensitivity"], result["specificity"]) == (0.2, 1.0, 0.5)
-    assert "auroc" not in score_metrics(rows[:2], None, None)
-    # A score that equals the threshold has a p-value above the rate: it is not flagged.
-    assert score_metrics([SliceScore(0, 0, 1, 0.2, 0.0)], Calibration([0.05, 0.2, 0.3]), rate=0.5)["sensitivity"] == 0.0

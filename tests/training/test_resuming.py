@@ -14,7 +14,7 @@ from support.tiny import tiny_detector, write_image_folder
 from monai_anomaly.data import CaseList, find_cases
 from monai_anomaly.errors import CheckpointError, DataError, OptionError
 from monai_anomaly.training import TrainingCheckpoint, identify, is_complete
-from monai_anomaly.training.identity import differences, identity_of_model
+from monai_anomaly.training.identity import identity_differences, identity_of_model
 from monai_anomaly.training.training_state import check_fits, read_training_state, write_training_state
 
 IDENTITY = {"settings": {"lr": 0.005}, "teacher": "5f", "data": "ab", "cases": "cd", "processes": 1}
@@ -224,17 +224,17 @@ def test_identity_is_of_content(tmp_path):
 
     assert json.loads(json.dumps(who())) == who() and len(who()["cases"]) == 64
     there = moved.select(split="train")
-    assert differences(who(), who(moved, there[2:], there[:2], epochs=9, teacher_weights="y.pth", maps=[1, 2])) == []
-    assert differences(who(), who(lr=0.2, new=1)) == ["lr was 0.1 and is 0.2", "new was not known and is 1"]
+    assert identity_differences(who(), who(moved, there[2:], there[:2], epochs=9, teacher_weights="y.pth", maps=[1, 2])) == []
+    assert identity_differences(who(), who(lr=0.2, new=1)) == ["lr was 0.1 and is 0.2", "new was not known and is 1"]
     for other in (who(train=train[::-1]), who(train=train[1:]), who(train=[*train, *held_out], held_out=[])):
-        (only,) = differences(who(), other)
+        (only,) = identity_differences(who(), other)
         assert "order, labels, masks or patients" in only
 
 
 def test_a_model_of_before_says_little_and_is_of_another_run():
     description = tiny_detector().description
-    assert differences(identity_of_model(description), IDENTITY)
-    assert differences(identity_of_model(description | {"provenance": {"settings": "x"}}), IDENTITY)
+    assert identity_differences(identity_of_model(description), IDENTITY)
+    assert identity_differences(identity_of_model(description | {"provenance": {"settings": "x"}}), IDENTITY)
 
 
 @pytest.mark.parametrize("epochs", [0, -3, 1.5, True, "4"])

@@ -138,7 +138,7 @@ def test_the_command_writes_and_resumes_them(tmp_path, caplog):
     plain, one = contents(tmp_path / "plain"), contents(tmp_path / "one")
     assert set(one) - set(plain) == {f"dicom/{name}" for name in results} and all(one[name] == plain[name] for name in rest)
 
-    with pytest.raises(OptionError, match="save_dicom False there, True here"):
+    with pytest.raises(OptionError, match="save_dicom was False and is True"):
         run_bundle("inference", output_dir=str(tmp_path / "plain"), save_dicom=True, **flags)
     before = {name: (path.stat().st_mtime_ns, dcmread(path).SOPInstanceUID) for name, path in results.items()}
     make_series(data / "ct1", n=8, shape=(40, 36), origin=(0, 0.5, 0), uid="1.2.826.0.1.3680043.10.1", patient="p1")

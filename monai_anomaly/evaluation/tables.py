@@ -14,8 +14,8 @@ from ..errors import CalibrationError
 from ..files import write_csv, write_json
 from ..networks import AnomalyDetector
 from ..scoring import Calibration, Pooling
-from .record import versions
-from .results import score_metrics
+from ..versions import versions
+from .score_metrics import score_metrics
 from .scores import PatientScore, SeriesScore, SliceScore, pool_patients, pool_series
 
 __all__ = ["ResultTables", "Scored", "flat_metrics"]

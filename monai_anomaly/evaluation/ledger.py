@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ..data import Case, case_files
+from ..differences import differences
 from ..errors import DataError, OptionError
 from ..files import file_sha256, safe_name, write_json
-from .ranks import from_rank_0
-from .record import versions
+from ..ranks import from_rank_0
+from ..versions import device_name, versions
 from .scores import SliceScore
 
 __all__ = ["Entry", "Ledger"]
@@ -87,7 +88,7 @@ class Ledger:
     ):
         self.folder, self.cases = Path(folder), cases
         self._run = {"model_sha256": from_rank_0(lambda: _digest(Path(model))), "settings": dict(settings)}
-        self._made_by = {"device": _device(torch.device(device)), **versions()}
+        self._made_by = {"device": device_name(device), **versions()}
         self._sources, self.finished, self.changed = from_rank_0(self._look)
 
     def open(self) -> None:
@@ -139,7 +140,7 @@ class Ledger:
         """Whether an earlier run with the same model and options began in this folder."""
         try:
             told = json.loads(self._run_file.read_bytes())
-            earlier = {name: told[name] for name in self._run}
+            earlier = _flat(told)
             made_by = dict(told["made_by"])
         except FileNotFoundError:
             return False
@@ -148,13 +149,13 @@ class Ledger:
                 f"{self._run_file} cannot be read ({type(error).__name__}); expected what an inference into this folder wrote: choose another "
                 f"--output_dir, or remove {self.folder} to have everything scored anew."
             ) from error
-        others = _differences(earlier, json.loads(json.dumps(self._run)))
+        others = "; ".join(differences(earlier, _flat(json.loads(json.dumps(self._run)))))
         if others:
             raise OptionError(
                 f"{self.folder.parent} holds results of another run ({others}); expected the same model and options, so that all results in a folder "
                 f"belong together: choose another --output_dir, or remove {self.folder} to have everything scored anew."
             )
-        others = _differences(made_by, self._made_by)
+        others = "; ".join(differences(made_by, self._made_by))
         if others:
             logger.warning(
                 "The results in %s were begun with other means (%s): scores may differ in the last digits.", self.folder.parent, others
@@ -190,20 +191,9 @@ class Ledger:
         return "", Entry(())
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name, old and new value of what is not the same, settings one by one; nothing if all is."""
-    found = []
-    for name in sorted({*then, *now}):
-        old, new = then.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [_differences(old, new)]
-        elif old != new:
-            found.append(f"{name} {_short(old)} there, {_short(new)} here")
-    return "; ".join(difference for difference in found if difference)
-
-
-def _short(value: Any) -> Any:
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else value
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the results: model and options."""
+    return {"model_sha256": run["model_sha256"], **run["settings"]}
 
 
 def _float(value: float | None) -> float:
@@ -231,7 +221,3 @@ def _digest(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror or error}); expected a model file: name it with --model.") from error
-
-
-def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

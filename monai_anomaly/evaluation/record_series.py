@@ -14,8 +14,8 @@ from ignite.engine import Engine, Events
 
 from ..data import Case, SliceDataset
 from ..data.cases import case_refusal
+from ..ranks import from_rank_0, gather
 from .ledger import Entry, Ledger
-from .ranks import from_rank_0, gather
 from .scores import SliceScore, batch_rows
 from .tables import ResultTables, Scored, flat_metrics
 

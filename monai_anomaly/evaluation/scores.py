@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ..data import Case, Refusal
+from ..data import Case, Refusal, case_patient
 from ..data.cases import case_refusal
 from ..scoring import Pooling
 
@@ -55,7 +55,7 @@ class SeriesScore(NamedTuple):
 
 
 class ScoreCollector:
-    """Handler: gather the rows of an :class:`~monai_anomaly.training.AnomalyEvaluator`.
+    """Handler: gather the rows of an :class:`~monai_anomaly.evaluation.AnomalyEvaluator`.
 
     Attributes:
         slices: the scored slices, in order.
@@ -93,7 +93,7 @@ class ScoreCollector:
 
 
 def batch_rows(output: Mapping[str, Any]) -> Iterator[tuple[SliceScore, bool, str]]:
-    """Take apart what an :class:`~monai_anomaly.training.AnomalyEvaluator` says about a batch.
+    """Take apart what an :class:`~monai_anomaly.evaluation.AnomalyEvaluator` says about a batch.
 
     Args:
         output: its output.
@@ -130,7 +130,7 @@ def pool_patients(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: 
     """
     groups: dict[str, list[SliceScore]] = {}
     for row in slices:
-        groups.setdefault(_patient(cases, row.case), []).append(row)
+        groups.setdefault(case_patient(cases[row.case]), []).append(row)
     return [
         PatientScore(
             patient=patient,
@@ -164,13 +164,9 @@ def pool_series(slices: Sequence[SliceScore], cases: Sequence[Case], pooling: Po
     for row in slices:
         groups.setdefault(row.case, []).append(row)
     return [
-        SeriesScore(case, _patient(cases, case), _label(rows, cases), _pooled(rows, pooling), len(rows), _worst(rows))
+        SeriesScore(case, case_patient(cases[case]), _label(rows, cases), _pooled(rows, pooling), len(rows), _worst(rows))
         for case, rows in groups.items()
     ]
-
-
-def _patient(cases: Sequence[Case], case: int) -> str:
-    return cases[case].get("patient", str(case))
 
 
 def _label(rows: Sequence[SliceScore], cases: Sequence[Case]) -> int:

@@ -20,7 +20,7 @@ from support.tiny import blob
 
 from monai_anomaly.data import find_cases
 from monai_anomaly.errors import AnomalyError, DataError, OptionError
-from monai_anomaly.training import Entry, Ledger, RecordSeries, SliceScore
+from monai_anomaly.evaluation import Entry, Ledger, RecordSeries, SliceScore
 from monai_anomaly.writers import SaveHeatmaps
 
 
@@ -176,9 +176,9 @@ def test_another_model_or_option_is_refused_and_nothing_is_overwritten(data, sco
     other = save_model(tmp_path / "other.pt", seed=1)
     cases = [
         ({"model": str(other)}, "model_sha256"),
-        ({"batch_size": 5, "smoothing_mm": 2.0, "min_volume_ml": 0.5}, "batch_size 4 there, 5 here; min_volume_ml.*; smoothing_mm"),
-        ({"false_alarm_rate": 0.1, "ct_window": "bone"}, "ct_window brain there, bone here; false_alarm_rate None"),
-        ({"maps": [2, 3], "pooling": "mean"}, "maps.*; pooling max there, mean here"),
+        ({"batch_size": 5, "smoothing_mm": 2.0, "min_volume_ml": 0.5}, "batch_size was 4 and is 5; min_volume_ml.*; smoothing_mm"),
+        ({"false_alarm_rate": 0.1, "ct_window": "bone"}, "ct_window was brain and is bone; false_alarm_rate was None"),
+        ({"maps": [2, 3], "pooling": "mean"}, "maps.*; pooling was max and is mean"),
     ]
     for flags, said in cases:
         with pytest.raises(OptionError, match=f"(?s){said}.*choose another --output_dir"):
@@ -198,7 +198,7 @@ def test_other_versions_only_give_a_warning(data, score, caplog):
     run.write_text(json.dumps(told))
     before = contents(out)
     score(data)
-    assert "torch 1.0 there" in caplog.text and "last digits" in caplog.text and contents(out) == before
+    assert "torch was 1.0 and is" in caplog.text and "last digits" in caplog.text and contents(out) == before
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", "[" * 100_000, '{"model_sha256": 1, "settings": {}, "made_by": 3}'])
@@ -274,7 +274,7 @@ def test_an_interrupted_run_goes_on_with_what_is_left(data, score, stop_after, d
 
 
 def test_the_tables_can_be_looked_at_while_it_runs(data, score, stop_after, monkeypatch):
-    monkeypatch.setattr("monai_anomaly.training.bulk.WRITING_SHARE", 1e9)
+    monkeypatch.setattr("monai_anomaly.evaluation.record_series.WRITING_SHARE", 1e9)
     stop_after(9)
     with pytest.raises(KeyboardInterrupt):
         score(data)
@@ -289,7 +289,7 @@ def test_the_tables_can_be_looked_at_while_it_runs(data, score, stop_after, monk
 def test_tables_in_between_take_a_small_share_of_the_time(data, score, monkeypatch):
     """By a clock that the test turns: a batch takes a second, and so do the tables."""
     now, written = [0.0], []
-    monkeypatch.setattr("monai_anomaly.training.bulk.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("monai_anomaly.evaluation.record_series.time", SimpleNamespace(monotonic=lambda: now[0]))
     write, take = RecordSeries._write, RecordSeries.__call__
 
     def slow_write(self):

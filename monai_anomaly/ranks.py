@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import RandomSampler
 
-from ..errors import AnomalyError, OptionError
+from .errors import AnomalyError, OptionError
 
 __all__ = ["RankSampler", "from_rank_0", "gather", "rank_device", "start_ranks"]
 

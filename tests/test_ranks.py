@@ -14,9 +14,10 @@ from support.tiny import tiny_detector
 from support.two_ranks import IMAGES_OF_RANK, Images, adam, loss
 
 from monai_anomaly.errors import OptionError
-from monai_anomaly.training import rank_device, start_ranks, sync_batch_norm
+from monai_anomaly.ranks import rank_device, start_ranks
+from monai_anomaly.training import sync_batch_norm
 
-SCRIPT = Path(__file__).parents[1] / "support" / "two_ranks.py"
+SCRIPT = Path(__file__).parent / "support" / "two_ranks.py"
 
 
 @pytest.fixture(scope="module")
