@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -84,7 +85,7 @@ def pacs_at(port: int, timeout: float = 5.0) -> Pacs:
             json.dumps([{**SERIES, "0020000E": {"vr": "UI", "Value": ["../../x"]}}]).encode(),
             "application/dicom+json",
             404,
-            "is no SeriesInstanceUID",
+            "There is no series 1.2.3",
         ),
         (200, b"[]", "application/dicom+json", 404, "There is no series 1.2.3 in the PACS at 127.0.0.1"),
         (
@@ -251,14 +252,60 @@ def test_several_modalities_are_asked_for_one_by_one():
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         asked.append(handler.path.partition("?")[2].replace("00080060", "Modality"))
-        send(handler, 200, json.dumps([SERIES]).encode())
+        send(handler, 200, json.dumps([] if "offset" in handler.path else [SERIES]).encode())
 
     with answering(answer) as port:
         pacs = pacs_at(port)
         assert [series.SeriesInstanceUID for series in pacs.search({"Modality": ("CT", "MR")})] == ["1.2.3"]
         pacs.search({"Modality": "PT,US", "PatientID": "7"})
         pacs.search({})
-    assert asked == ["Modality=CT", "Modality=MR", "Modality=PT&PatientID=7", "Modality=US&PatientID=7", ""]
+    wanted = ["Modality=CT", "Modality=MR", "PatientID=7&Modality=PT", "PatientID=7&Modality=US", ""]
+    assert [{*one.split("&")} for one in asked] == [
+        {*(f"{page}{one}".strip("&").split("&"))} for one in wanted for page in ("", "offset=1&")
+    ]
+
+
+def series_row(uid: str, modality: str = "CT") -> dict:
+    return {**SERIES, "0020000E": {"vr": "UI", "Value": [uid]}, "00080060": {"vr": "CS", "Value": [modality]}}
+
+
+@pytest.mark.parametrize("cap", [1, 2, 3, 100])
+def test_a_pacs_that_gives_a_few_at_a_time_is_asked_for_the_rest(cap):
+    rows = [series_row(f"1.2.{k}") for k in range(7)]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        offset = int(parse_qs(urlsplit(handler.path).query).get("offset", ["0"])[0])
+        send(handler, 200, json.dumps(rows[offset : offset + cap]).encode())
+
+    with answering(answer) as port:
+        assert [one.SeriesInstanceUID for one in pacs_at(port).search({"Modality": "CT"})] == [f"1.2.{k}" for k in range(7)]
+
+
+def test_a_pacs_without_pages_or_without_an_end_is_given_up(monkeypatch):
+    monkeypatch.setattr("monai_anomaly.label.pacs.MOST_PAGES", 5)
+    asked = []
+
+    def same(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        instance = {"00080018": {"vr": "UI", "Value": ["1.2.3.1"]}}
+        send(handler, 200, json.dumps([instance if "/instances" in handler.path else SERIES]).encode())
+
+    with answering(same) as port:
+        pacs = pacs_at(port)
+        (series,) = pacs.search({"Modality": "CT"})
+        assert pacs.instances(series) == {"1.2.3.1"} and len(asked) == 4
+    with answering(lambda handler: send(handler, 200, json.dumps([series_row(f"1.2.{time.monotonic_ns()}")]).encode())) as port:
+        with pytest.raises(RequestError, match="lists more than 5 entries") as refused:
+            pacs_at(port).search({"Modality": "CT"})
+    assert refused.value.status_code == 502
+
+
+def test_an_odd_series_ends_no_list_and_is_told_once(caplog):
+    with answering(lambda handler: send(handler, 200, json.dumps([series_row("../../x"), SERIES]).encode())) as port:
+        pacs = pacs_at(port)
+        for _ in range(2):
+            assert [one.SeriesInstanceUID for one in pacs.search({"Modality": "CT"})] == ["1.2.3"]
+    assert caplog.text.count("is passed over: '../../x' is no SeriesInstanceUID") == 1
 
 
 @pytest.mark.parametrize("uid", ["", "..", ".", "1..2", "1.2.", "../1.2", "1.2/3", "1.2\n", "1" * 65, "a.b", "１.２"])
