@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -167,28 +166,32 @@ class Pacs:
         )
 
     @_door
-    def fetch(self, series: Dataset, folder: Path) -> set[str]:
-        """Write the instances of a series into a folder, one after another, and name them.
+    def fetch(self, series: Dataset, keep: Callable[[str, Dataset], None]) -> set[str]:
+        """Ask for the instances of a series, one after another, and name them.
 
         Uncompressed, which DICOMweb gives when nothing is asked for: archives hold syntaxes that no decoder here knows. A PACS that cannot decode them
         itself is asked for what it has.
+
+        Args:
+            series: as the PACS lists it.
+            keep: what to do with each instance, by its SOPInstanceUID; the same may come twice.
 
         Raises:
             RequestError: the PACS does not answer as it should.
         """
         try:
-            return self._fetch(series, folder)
+            return self._fetch(series, keep)
         except HTTPError:
             logger.info("The PACS does not decode series %s: fetched as it is stored.", series.SeriesInstanceUID)
-            return self._fetch(series, folder, media_types=(("application/dicom", "*"),))
+            return self._fetch(series, keep, media_types=(("application/dicom", "*"),))
 
-    def _fetch(self, series: Dataset, folder: Path, **asked: Any) -> set[str]:
-        written = set()
+    def _fetch(self, series: Dataset, keep: Callable[[str, Dataset], None], **asked: Any) -> set[str]:
+        kept = set()
         for instance in self.client.iter_series(series.StudyInstanceUID, series.SeriesInstanceUID, **asked):
             uid = check_uid(str(instance.SOPInstanceUID))
-            instance.save_as(folder / f"{uid}.dcm", enforce_file_format=True)
-            written.add(uid)
-        return written
+            keep(uid, instance)
+            kept.add(uid)
+        return kept
 
     @_door
     def header(self, series: Dataset, tags: Sequence[int]) -> Dataset:

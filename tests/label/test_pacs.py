@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -20,7 +21,7 @@ from pydicom import Dataset
 from support.label import client, make_app
 
 from monai_anomaly.bundle import root
-from monai_anomaly.errors import OptionError
+from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.label.cache import SeriesCache
 from monai_anomaly.label.dicomweb import PacsDatastore
 from monai_anomaly.label.models import ServedModel
@@ -176,6 +177,37 @@ def test_half_a_series_is_not_kept(tmp_path):
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".dcm", ".part", ".gz")]
 
 
+class EmptyPacs:
+    """It lists a series and no instances of it."""
+
+    def instances(self, series):
+        return set()
+
+    def fetch(self, series, keep):
+        return set()
+
+
+def test_a_series_without_instances_is_said(tmp_path):
+    cache = SeriesCache(tmp_path / "cache", EmptyPacs())
+    with pytest.raises(RequestError, match="lists 0 instances") as refused:
+        cache.update(Dataset.from_json(SERIES))
+    assert refused.value.status_code == 503
+
+
+def test_a_full_disk_is_not_the_fault_of_the_pacs(tmp_path, monkeypatch):
+    class Instance(Dataset):
+        def save_as(self, *args, **kwargs):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    instance = Instance()
+    instance.SOPInstanceUID = "1.2.3.1"
+    pacs = pacs_at(9)
+    monkeypatch.setattr(pacs, "instances", lambda series: {"1.2.3.1"})
+    monkeypatch.setattr(pacs.client, "iter_series", lambda *args, **kwargs: [instance])
+    with pytest.raises(DataError, match=r"No space left on device.*expected a folder with free space"):
+        SeriesCache(tmp_path / "cache", pacs).update(Dataset.from_json(SERIES))
+
+
 def make_cache(folder, *, limit_gb):
     """Four series of 1 MB, last asked for 5, 4, 3 days and 1 hour ago."""
     cache = SeriesCache(folder, Pacs(DICOMwebClient("http://127.0.0.1:9/dicom-web")), limit_gb)
@@ -245,6 +277,14 @@ def test_scores_outlive_a_pacs_that_is_down(tmp_path):
     served = ServedModel(root("skipts"), make_app(tmp_path / "app", "skipts"))
     assert AnomalyScoring(served)({}, store) == {"scored": 0, "scored_before": 0, "refused": 1}
     assert store.get_image_info("1.2.3")["anomaly"] == {"skipts": {"score": 1.0}}
+
+
+def test_a_list_of_thousands_asks_once_which_masks_there_are(tmp_path, monkeypatch):
+    asked = []
+    store = PacsDatastore(DICOMwebClient("http://127.0.0.1:9/dicom-web"), cache_path=str(tmp_path))
+    monkeypatch.setattr(store, "list_images", lambda: [f"1.{k}" for k in range(100)])
+    monkeypatch.setattr(store.results, "newest", lambda: asked.append(1) or {"1.7": None})
+    assert store.get_labeled_images() == ["1.7"] and len(store.get_unlabeled_images()) == 99 and len(asked) == 2
 
 
 def test_several_modalities_are_asked_for_one_by_one():
