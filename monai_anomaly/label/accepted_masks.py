@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
 from ..data.formats import reason
+from ..errors import DataError
+from ..files import write_json
 from .dicom_results import SEGMENT_LABEL
-from .pacs import Pacs
+from .pacs import Pacs, check_uid
+from .refusals import RequestError
 
 __all__ = ["AcceptedMasks"]
 
@@ -26,20 +31,22 @@ class AcceptedMasks:
 
     Those of others (organs) and of a model alone (``AUTOMATIC``) are passed over.
 
-    An object in a PACS never changes, so the headers of each are asked for once; only the list of series is asked for again.
+    An object in a PACS never changes, so a few elements of the header of each are asked for once, whichever process asks, and kept on disk; only the list of
+    series is asked for again. One whose header cannot be had is passed over with a warning, until the server is started again.
 
     Args:
         pacs: where they lie.
         listing_seconds: how long a list of series may be used again.
+        folder: for what is known of each; private, because it tells of patients' studies.
 
     Example:
-        >>> results = AcceptedMasks(pacs, 5.0)  # doctest: +SKIP
+        >>> results = AcceptedMasks(pacs, 5.0, Path("cache/.headers"))  # doctest: +SKIP
         >>> results.newest()["1.2.840.113619.2.5"].Modality  # doctest: +SKIP
         'SEG'
     """
 
-    def __init__(self, pacs: Pacs, listing_seconds: float):
-        self.pacs, self.listing_seconds = pacs, listing_seconds
+    def __init__(self, pacs: Pacs, listing_seconds: float, folder: Path):
+        self.pacs, self.listing_seconds, self.folder = pacs, listing_seconds, folder
         self._listed: tuple[float, dict[str, Dataset]] = (float("-inf"), {})
         self._headers: dict[str, Dataset] = {}
         self._empty: dict[str, bool] = {}
@@ -55,12 +62,13 @@ class AcceptedMasks:
             dated: dict[str, tuple[tuple[str, str, str], Dataset]] = {}
             for series in self.pacs.search({"Modality": "SEG"}):
                 header = self._header(series)
-                segments = [one for one in header.get("SegmentSequence", []) if str(one.get("SegmentLabel", "")) == SEGMENT_LABEL]
-                if not segments or segments[0].get("SegmentAlgorithmType", "AUTOMATIC") == "AUTOMATIC":
-                    continue
                 stamp = (str(header.get("ContentDate", "")), str(header.get("ContentTime", "")), str(series.SeriesInstanceUID))
-                for image in header.get("ReferencedSeriesSequence", []):
-                    uid = str(image.SeriesInstanceUID)
+                try:
+                    images = _accepted_for(header)
+                except Exception as error:  # whatever pydicom makes of an odd element
+                    self._pass_over(str(series.SeriesInstanceUID), reason(error))
+                    continue
+                for uid in images:
                     if uid not in dated or stamp > dated[uid][0]:
                         dated[uid] = stamp, series
             found = {uid: series for uid, (_, series) in dated.items()}
@@ -84,13 +92,17 @@ class AcceptedMasks:
             series: from :meth:`newest`.
         """
         uid = str(series.SeriesInstanceUID)
+        self._header(series)  # with which it may have been kept
         if uid not in self._empty:
-            result = self.read(series)
             try:
-                self._empty[uid] = not np.asarray(result.pixel_array).any()
+                self._empty[uid] = not np.asarray(self.read(series).pixel_array).any()
             except Exception as error:  # whatever pydicom and its decoders make of an odd element; one odd mask ends no list
+                if isinstance(error, RequestError) and error.status == 503:
+                    raise
                 logger.warning("An accepted mask cannot be read (%s): its study does not count as normal.", reason(error))
                 self._empty[uid] = False
+            else:
+                self._keep(uid)
         return self._empty[uid]
 
     def read(self, series: Dataset) -> Dataset:
@@ -117,7 +129,47 @@ class AcceptedMasks:
         self._listed = (float("-inf"), {})
 
     def _header(self, series: Dataset) -> Dataset:
-        uid = str(series.SeriesInstanceUID)
-        if uid not in self._headers:
-            self._headers[uid] = self.pacs.header(series, (_SOP_CLASS, _REFERENCED_SERIES, _SEGMENTS, _CONTENT_DATE, _CONTENT_TIME))
+        uid = check_uid(str(series.SeriesInstanceUID))
+        if uid not in self._headers and not self._recall(uid):
+            try:
+                self._headers[uid] = self.pacs.header(series, (_SOP_CLASS, _REFERENCED_SERIES, _SEGMENTS, _CONTENT_DATE, _CONTENT_TIME))
+                self._keep(uid)
+            except RequestError as error:
+                if error.status == 503:
+                    raise
+                self._pass_over(uid, str(error))
         return self._headers[uid]
+
+    def _pass_over(self, uid: str, why: str) -> None:
+        """In this process alone: the next may have more luck."""
+        logger.warning("Series %s is passed over, because what it is cannot be told: %s", uid, why)
+        self._headers[uid] = Dataset()
+
+    def _recall(self, uid: str) -> bool:
+        """Take what this process or another has kept of a series; whether there was something."""
+        try:
+            kept = json.loads((self.folder / f"{uid}.json").read_bytes())
+            self._headers[uid], empty = Dataset.from_json(kept["header"]), kept["empty"]
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # whatever pydicom makes of a file that somebody has changed
+            logger.info("What was kept of series %s cannot be read (%s): it is asked for again.", uid, reason(error))
+            return False
+        if isinstance(empty, bool):
+            self._empty[uid] = empty
+        return True
+
+    def _keep(self, uid: str) -> None:
+        try:
+            write_json(self.folder / f"{uid}.json", {"header": self._headers[uid].to_json_dict(), "empty": self._empty.get(uid)})
+        except DataError as error:
+            logger.warning("%s", error)
+
+
+def _accepted_for(header: Dataset) -> list[str]:
+    """The series that a Segmentation belongs to; none if no person has accepted it, or it is of something else."""
+    segments = [one for one in header.get("SegmentSequence") or [] if str(one.get("SegmentLabel", "")) == SEGMENT_LABEL]
+    if not segments or segments[0].get("SegmentAlgorithmType", "AUTOMATIC") == "AUTOMATIC":
+        return []
+    uids = [str(image.get("SeriesInstanceUID", "")) for image in header.get("ReferencedSeriesSequence") or []]
+    return [uid for uid in uids if uid]

@@ -23,11 +23,13 @@ from .private import private_folder
 from .refusals import RequestError
 from .response import PICTURE
 
-__all__ = ["CACHE_GB", "SeriesCache", "dicom_behind"]
+__all__ = ["CACHE_GB", "SETTING", "SeriesCache", "dicom_behind"]
 
 logger = logging.getLogger(__name__)
 
 CACHE_GB = 50.0
+SETTING = "MONAI_LABEL_DICOMWEB_CACHE_PATH"
+"""The environment variable that names another folder."""
 DAY_S = 86400.0
 LUMA = (0.299, 0.587, 0.114)
 """Of colours (ITU-R BT.601), for viewers of grey volumes."""
@@ -53,7 +55,7 @@ class SeriesCache:
     """
 
     def __init__(self, root: Path, pacs: Pacs, limit_gb: float = CACHE_GB):
-        self.root, self.pacs, self.limit = private_folder(root), pacs, limit_gb * 1e9
+        self.root, self.pacs, self.limit = private_folder(root, SETTING), pacs, limit_gb * 1e9
 
     def update(self, series: Dataset) -> bool:
         """Fetch a series, unless it is here as the PACS has it: one that was still arriving when it was first opened is fetched again.
@@ -72,7 +74,7 @@ class SeriesCache:
         folder = self.root / uid
         with self._alone(uid):
             listed, here = self.pacs.instances(series), {path.stem for path in folder.glob("*.dcm")}
-            if listed == here:
+            if listed and listed == here:
                 os.utime(folder)
                 return False
             (self.root / f"{uid}.nii.gz").unlink(missing_ok=True)
@@ -129,7 +131,7 @@ class SeriesCache:
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > DAY_S:
                     shutil.rmtree(left, ignore_errors=True)
-        part = private_folder(self.root / f".{secrets.token_hex(8)}.part")
+        part = private_folder(self.root / f".{secrets.token_hex(8)}.part", SETTING)
         try:
             yield part
         finally:
@@ -154,12 +156,19 @@ class SeriesCache:
             )  # fmt: skip
 
     def _alone(self, uid: str) -> FileLock:
-        return FileLock(private_folder(self.root / ".locks") / uid)
+        return FileLock(private_folder(self.root / ".locks", SETTING) / uid)
 
     def _fetch(self, series: Dataset, folder: Path, listed: set[str]) -> None:
         try:
             with self.scratch() as part:
-                written = self.pacs.fetch(series, part)
+
+                def keep(uid: str, instance: Dataset) -> None:
+                    try:
+                        instance.save_as(part / f"{uid}.dcm", enforce_file_format=True)
+                    except OSError as error:  # else the PACS would be to blame
+                        raise self._not_written(folder.name, error) from error
+
+                written = self.pacs.fetch(series, keep)
                 if written != listed or not listed:
                     raise RequestError(
                         f"The PACS lists {len(listed)} instances of series {folder.name} and gave {len(written & listed)} of them; expected all: it "
@@ -169,11 +178,14 @@ class SeriesCache:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(part, folder)
         except OSError as error:
-            raise DataError(
-                f"Series {folder.name} could not be written to {self.root} ({error.strerror or error}); expected a folder with free space: empty it, or "
-                "name another with MONAI_LABEL_DICOMWEB_CACHE_PATH."
-            ) from error
+            raise self._not_written(folder.name, error) from error
         logger.info("Fetched series %s: %d instances.", folder.name, len(listed))
+
+    def _not_written(self, uid: str, error: OSError) -> DataError:
+        return DataError(
+            f"Series {uid} could not be written to {self.root} ({error.strerror or error}); expected a folder with free space: empty it, or name another "
+            f"with {SETTING}."
+        )
 
 
 def _last_use(folder: Path) -> int:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ..data.dicom import Grid
 from ..data.reader import grid
 from ..inference import Verdict
-from ..writers import write_map_volume
+from ..writers import read_map_volume, write_map_volume
 from .cache import CACHE_GB
 from .dicom_results import HEATMAP, dicom_results, heatmap_info, read_segmentation
-from .mask_files import read_map, read_mask
+from .mask_files import read_mask
 from .normal import NORMAL
 from .pacs import CONNECT_SECONDS, check_uid
 from .pacs_images import FINAL, PacsImages
@@ -154,7 +154,9 @@ class PacsDatastore(PacsImages):
             raise RequestError(
                 f"The verdict on series {image_id} is gone, whose map goes to the PACS with the mask: run the model on it again."
             )
-        values = read_map(heatmap, place.affine, place.shape) if judged and place.in_patient else None
+        values = None
+        if judged and place.in_patient:
+            values = read_map_volume(heatmap, place.affine, place.shape, ("heat map", "image"))
         stored = dicom_results(files, mask, values, shown if judged else {}, accepted)
         if not accepted:
             self.pacs.store(stored)

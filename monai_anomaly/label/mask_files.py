@@ -1,4 +1,4 @@
-"""Masks and heat maps from files, on the grid of their image: what viewers send, and what was kept."""
+"""Masks from files, on the grid of their image: what viewers send."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.formats import reason
 from ..data.geometry import RAS_TO_LPS
 from ..data.nifti import read_nifti
 from ..errors import DataError
 from ..transforms.grid import onto_grid
 
-__all__ = ["read_map", "read_mask"]
+__all__ = ["read_mask"]
 
 
 def read_mask(path: str | Path, affine: ArrayLike, shape: Sequence[int]) -> NDArray[np.bool_]:
@@ -66,26 +64,3 @@ def _read_nrrd(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
     return SimpleITK.GetArrayFromImage(image).transpose(1, 2, 0), (RAS_TO_LPS @ lps)[:, [1, 0, 2, 3]]
-
-
-def read_map(path: str | Path, affine: ArrayLike, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Read a heat map that was kept, on the grid of its image; NaN (slices that were not scored) stays NaN.
-
-    Args:
-        path: NIfTI.
-        affine: ``(4, 4)`` of the image, from (row, column, slice) to RAS+ millimetres.
-        shape: its rows, columns and slices.
-
-    Raises:
-        DataError: another grid, or a file that cannot be read.
-
-    Example:
-        >>> read_map("map.nii.gz", np.eye(4), (20, 30, 5)).dtype  # doctest: +SKIP
-        dtype('float32')
-    """
-    try:
-        image = nib.nifti1.load(path)
-        array = np.asarray(image.dataobj, np.float32).transpose(1, 0, 2)
-    except Exception as error:  # nibabel and zlib raise whatever a broken file makes them raise
-        raise DataError(f"The heat map cannot be read ({reason(error)}); expected NIfTI: ask the model once more.") from error
-    return onto_grid(array, image.affine[:, [1, 0, 2, 3]], affine, shape, names=("heat map", "image"))

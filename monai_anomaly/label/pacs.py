@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -31,6 +30,8 @@ logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # a line for eac
 IMAGE_MODALITIES = ("CT", "MR", "PT", "NM", "CR", "DX", "MG", "RF", "XA", "US", "OPT", "OP", "IO", "PX")
 """What is listed as images. Segmentations (SEG), parametric maps and screenshots (OT, SC), reports and plans have other modalities."""
 CONNECT_SECONDS = 5.0
+MOST_PAGES = 10_000
+"""Of a list. A PACS that gives a hundred entries at a time may hold a million of one modality."""
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -94,6 +95,7 @@ class Pacs:
     def __init__(self, client: DICOMwebClient):
         self.client = client
         self.client.set_http_retry_params(retry=False)
+        self._odd: set[str] = set()
 
     @property
     def where(self) -> str:
@@ -105,6 +107,8 @@ class Pacs:
     def search(self, filters: Mapping[str, Any]) -> list[Dataset]:
         """Series that match, each once, in the order of their UIDs; several values of a modality, as a list or with commas, are asked for one by one.
 
+        A series whose UID is none is passed over, with one warning.
+
         Raises:
             RequestError: the PACS does not answer as it should.
         """
@@ -113,9 +117,13 @@ class Pacs:
         found = {}
         for one in modalities:
             wanted = {key: value for key, value in {**filters, "Modality": one}.items() if value != ""}
-            for row in self.client.search_for_series(search_filters=wanted):
-                series = Dataset.from_json(row)
-                found[check_uid(str(series.SeriesInstanceUID))] = series
+            for uid, series in self._listed(partial(self.client.search_for_series, search_filters=wanted), "SeriesInstanceUID"):
+                try:
+                    found[check_uid(uid)] = series
+                except RequestError as error:
+                    if uid not in self._odd:
+                        logger.warning("A series of the PACS at %s is passed over: %s", self.where, error)
+                    self._odd.add(uid)
         return [found[uid] for uid in sorted(found)]
 
     def series(self, uid: str) -> Dataset:
@@ -136,32 +144,54 @@ class Pacs:
         Raises:
             RequestError: the PACS does not answer as it should.
         """
-        rows = self.client.search_for_instances(series.StudyInstanceUID, series.SeriesInstanceUID, get_remaining=True)
-        return {check_uid(str(Dataset.from_json(row).SOPInstanceUID)) for row in rows}
+        ask = partial(self.client.search_for_instances, series.StudyInstanceUID, series.SeriesInstanceUID)
+        return {check_uid(uid) for uid, _ in self._listed(ask, "SOPInstanceUID")}
+
+    def _listed(self, ask: Callable[..., list[dict[str, Any]]], name: str) -> Iterator[tuple[str, Dataset]]:
+        """What a PACS lists, by the element that names it. Many give only the first hundred at a time; one that knows no pages gives the same once more."""
+        seen: set[str] = set()
+        n_rows = 0
+        for _ in range(MOST_PAGES):
+            rows = [Dataset.from_json(row) for row in (ask(offset=n_rows) if n_rows else ask())]
+            new = {str(row[name].value): row for row in rows if str(row[name].value) not in seen}
+            yield from new.items()
+            if not new:
+                return
+            seen |= {*new}
+            n_rows += len(rows)
+        raise RequestError(
+            f"The PACS at {self.where} lists more than {len(seen):,} entries and does not end; expected the end of the list: ask for fewer with "
+            "MONAI_LABEL_DICOMWEB_SEARCH_FILTER.",
+            502,
+        )
 
     @_door
-    def fetch(self, series: Dataset, folder: Path) -> set[str]:
-        """Write the instances of a series into a folder, one after another, and name them.
+    def fetch(self, series: Dataset, keep: Callable[[str, Dataset], None]) -> set[str]:
+        """Ask for the instances of a series, one after another, and name them.
 
         Uncompressed, which DICOMweb gives when nothing is asked for: archives hold syntaxes that no decoder here knows. A PACS that cannot decode them
         itself is asked for what it has.
+
+        Args:
+            series: as the PACS lists it.
+            keep: what to do with each instance, by its SOPInstanceUID; the same may come twice.
 
         Raises:
             RequestError: the PACS does not answer as it should.
         """
         try:
-            return self._fetch(series, folder)
+            return self._fetch(series, keep)
         except HTTPError:
             logger.info("The PACS does not decode series %s: fetched as it is stored.", series.SeriesInstanceUID)
-            return self._fetch(series, folder, media_types=(("application/dicom", "*"),))
+            return self._fetch(series, keep, media_types=(("application/dicom", "*"),))
 
-    def _fetch(self, series: Dataset, folder: Path, **asked: Any) -> set[str]:
-        written = set()
+    def _fetch(self, series: Dataset, keep: Callable[[str, Dataset], None], **asked: Any) -> set[str]:
+        kept = set()
         for instance in self.client.iter_series(series.StudyInstanceUID, series.SeriesInstanceUID, **asked):
             uid = check_uid(str(instance.SOPInstanceUID))
-            instance.save_as(folder / f"{uid}.dcm", enforce_file_format=True)
-            written.add(uid)
-        return written
+            keep(uid, instance)
+            kept.add(uid)
+        return kept
 
     @_door
     def header(self, series: Dataset, tags: Sequence[int]) -> Dataset:

@@ -19,9 +19,10 @@ from pydicom import Dataset
 
 from ..data import case_files, find_case
 from .accepted_masks import AcceptedMasks
-from .cache import CACHE_GB, SeriesCache
+from .cache import CACHE_GB, SETTING, SeriesCache
 from .normal import NORMAL
 from .pacs import IMAGE_MODALITIES, UID, Pacs, check_uid
+from .private import private_folder
 from .record import SharedRecord
 from .refusals import RequestError, answering
 
@@ -54,7 +55,7 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
         parent = Path(cache_path).expanduser().absolute() if cache_path else Path.home() / ".cache" / "monailabel" / "dicom"
         self.pacs = Pacs(client)
         self.cache = SeriesCache(parent / md5_digest(client.base_url), self.pacs, cache_gb)
-        self.results = AcceptedMasks(self.pacs, listing_seconds)
+        self.results = AcceptedMasks(self.pacs, listing_seconds, private_folder(self.cache.root / ".headers", SETTING))
         self.listing_seconds, self._listed = listing_seconds, (float("-inf"), [""])
         wanted = {"Modality": IMAGE_MODALITIES} if search_filter is None else dict(search_filter)
         super().__init__(client=client, search_filter=wanted, cache_path=str(parent))
@@ -73,12 +74,14 @@ class PacsImages(DICOMWebDatastore, SharedRecord):
     @answering()
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Series whose study holds an accepted mask of theirs."""
-        return [uid for uid in self.list_images() if uid in self.results.newest()]
+        labeled = self.results.newest()
+        return [uid for uid in self.list_images() if uid in labeled]
 
     @answering()
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """The other series."""
-        return [uid for uid in self.list_images() if uid not in self.results.newest()]
+        labeled = self.results.newest()
+        return [uid for uid in self.list_images() if uid not in labeled]
 
     def status(self) -> dict[str, Any]:
         """How many series there are, and how many have an accepted mask; with a PACS that does not answer ``error`` says so.

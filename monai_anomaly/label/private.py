@@ -16,7 +16,7 @@ from ..errors import DataError
 __all__ = ["private_folder", "use_private_temporary_files"]
 
 
-def private_folder(path: Path, setting: str = "MONAI_LABEL_DICOMWEB_CACHE_PATH") -> Path:
+def private_folder(path: Path, setting: str) -> Path:
     """Make a folder, if it is not there, which no other user can look into.
 
     Args:
@@ -29,7 +29,7 @@ def private_folder(path: Path, setting: str = "MONAI_LABEL_DICOMWEB_CACHE_PATH")
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as parent:
-        ...     oct(private_folder(Path(parent) / "cache").stat().st_mode & 0o777)
+        ...     oct(private_folder(Path(parent) / "cache", "MONAI_LABEL_SESSION_PATH").stat().st_mode & 0o777)
         '0o700'
     """
     try:

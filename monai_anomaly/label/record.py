@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
-from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
 from ..data.formats import reason
 from ..errors import DataError
 from ..files import write_whole
 from .refusals import RequestError
 
-__all__ = ["SharedRecord", "checked_ending"]
+__all__ = ["SharedRecord", "checked_ending", "known_study"]
 
 
 def checked_ending(name: str, endings: Iterable[str]) -> str:
@@ -145,12 +144,22 @@ class SharedRecord(LocalDatastore):
             info: replaces entries of the same names.
 
         Raises:
-            ImageNotFoundException: there is none.
+            RequestError: there is none.
         """
         with self.changing() as record:
-            if image_id not in record.objects:
-                raise ImageNotFoundException(f"Image {image_id} not found")
-            record.objects[image_id].image.info.update(info)
+            known_study(record, image_id).image.info.update(info)
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels.
+
+        Args:
+            image_id: the image.
+
+        Raises:
+            RequestError: there is none.
+        """
+        known_study(self._datastore, image_id)
+        super().remove_image(image_id)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Add what is known about a label.
@@ -161,12 +170,14 @@ class SharedRecord(LocalDatastore):
             info: replaces entries of the same names.
 
         Raises:
-            LabelNotFoundException: there is none.
+            RequestError: there is none.
         """
         with self.changing() as record:
-            label = record.label(label_id, label_tag)
+            label = known_study(record, label_id).labels.get(label_tag)
             if label is None:
-                raise LabelNotFoundException(f"Label: {label_id} Tag: {label_tag} not found")
+                raise RequestError(
+                    f"{label_id[:100]!r} has no label {str(label_tag)[:50]!r}; expected one that GET /datastore/?output=all lists.", 404
+                )
             label.info.update(info)
 
     def keep_label(self, image_id: str, tag: str, path: Path, suffix: str, info: dict[str, Any]) -> None:
@@ -180,12 +191,10 @@ class SharedRecord(LocalDatastore):
             info: what is known about it.
 
         Raises:
-            ImageNotFoundException: there is no such image.
+            RequestError: there is no such image.
         """
         with self.changing() as record:
-            if image_id not in record.objects:
-                raise ImageNotFoundException(f"Image {image_id} not found")
-            labels, folder = record.objects[image_id].labels, Path(record.label_path(tag))
+            labels, folder = known_study(record, image_id).labels, Path(record.label_path(tag))
             folder.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as source:
                 write_whole(folder / f"{image_id}{suffix}", lambda target: shutil.copyfileobj(source, target))
@@ -205,6 +214,13 @@ class SharedRecord(LocalDatastore):
         """Nothing yet: what is changed within :meth:`changing` is written when it ends."""
         if getattr(self._mine, "draft", None) is None:
             raise RuntimeError("The record was changed outside changing(), where another process could take it back; expected it within.")
+
+
+def known_study(record: LocalDatastoreModel, image_id: str) -> ImageLabelModel:
+    """What is known about an image."""
+    if image_id not in record.objects:
+        raise RequestError(f"There is no study called {image_id[:100]!r}; expected one that GET /datastore/?output=all lists.", 404)
+    return record.objects[image_id]
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

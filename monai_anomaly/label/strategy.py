@@ -55,8 +55,8 @@ class MostAnomalous(Strategy):
         told = {study: said if said.get("model") == model else {} for study, said in known.items()}
         if not told:
             return None
-        scored = [study for study, said in told.items() if said.get("score") is not None]
-        refused = [study for study, said in told.items() if "refused" in said]
+        scored = {study for study, said in told.items() if said.get("score") is not None}
+        refused = {study for study, said in told.items() if "refused" in said}
         first = min(told, key=lambda study: (study not in scored, study in refused, -(told[study].get("score") or 0.0), study))
         return {
             "id": first,

@@ -18,7 +18,7 @@ from ..data.formats import DICOM_FORMATS, file_format, walk
 from ..errors import DataError
 from ..files import write_whole
 from .normal import mark_by_label
-from .record import SharedRecord, checked_ending
+from .record import SharedRecord, checked_ending, known_study
 from .refusals import RequestError
 
 __all__ = ["StudyFolder", "check_name"]
@@ -77,22 +77,8 @@ class StudyFolder(SharedRecord):
         Raises:
             RequestError: there is none.
         """
-        if image_id not in self._datastore.objects:
-            raise RequestError(f"There is no study called {image_id[:100]!r}; expected one that GET /datastore/?output=all lists.", 404)
+        known_study(self._datastore, image_id)
         return super().get_image_uri(image_id)
-
-    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Add what is known about a study.
-
-        Args:
-            image_id: its name.
-            info: replaces entries of the same names.
-
-        Raises:
-            RequestError: there is none.
-        """
-        self.get_image_uri(image_id)
-        super().update_image_info(image_id, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Take a copy of an image. What was known of another one by this name is forgotten.

@@ -66,8 +66,9 @@ class SaveContactSheet:
             bound_low = self._low[-1].score if len(self._low) == _COLUMNS else float("inf")
             if score <= bound_high and score >= bound_low:
                 continue
-            mask = output["mask"][row].cpu() if "mask" in output else None
-            kept = _Kept(score, case, slice_index, images[row].cpu(), output["pred"][row].cpu(), mask)
+            # On a CPU a row is a view, which would hold its whole batch.
+            mask = output["mask"][row].cpu().clone() if "mask" in output else None
+            kept = _Kept(score, case, slice_index, images[row].cpu().clone(), output["pred"][row].cpu().clone(), mask)
             self._high = _best([*self._high, kept], 2 * _COLUMNS, sign=-1)
             self._low = _best([*self._low, kept], _COLUMNS, sign=1)
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from monai.data import MetaTensor
 from nibabel.orientations import aff2axcodes
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import CaseReader, find_case
-from ..errors import DataError
 from ..transforms import OrientSlicesd, ScaleIntensityByModalityd
-from ..transforms.grid import onto_grid
+from ..writers import read_map_volume
 from .pictures import Picture
 
 __all__ = ["DisplayStack"]
@@ -109,14 +108,7 @@ class DisplayStack:
         Example:
             >>> heat = stack.aligned("runs/new/volumes/s-1.nii.gz")  # doctest: +SKIP
         """
-        try:
-            file = nibabel.load(path)
-            values, affine = np.asarray(file.dataobj, dtype=np.float32), file.affine  # type: ignore[attr-defined]
-        except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-            raise DataError(
-                f"{path} cannot be read as NIfTI ({error}); expected a map or a mask of the scan: name another file."
-            ) from error
-        return onto_grid(values, affine, self.affine, self.values.shape[1:], (str(path), "scan"))
+        return read_map_volume(Path(path), self.affine, self.values.shape[1:], (f"map {path}", "scan"))
 
     def picture(self, index: int, anomaly_map: ArrayLike | None = None, mask: ArrayLike | None = None, title: str = "") -> Picture:
         """One slice, with its sides, spacing, and its part of the volumes that are given.

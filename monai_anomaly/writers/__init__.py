@@ -3,10 +3,10 @@
 from .colours import ColourScale, binary_mask, contour, rgb_image
 from .findings import FINDING_COLUMNS, SaveFindings
 from .heatmap import caption, write_heatmap
-from .saving import SaveHeatmaps
+from .save_heatmaps import SaveHeatmaps
 from .series import AssembleSeries, SeriesWriter
 from .series_map import MapGrid, SeriesMap
-from .volume import SaveVolumes, write_map_volume
+from .volume import SaveVolumes, read_map_volume, write_map_volume
 
 __all__ = [
     "FINDING_COLUMNS",
@@ -21,6 +21,7 @@ __all__ = [
     "binary_mask",
     "caption",
     "contour",
+    "read_map_volume",
     "rgb_image",
     "write_heatmap",
     "write_map_volume",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,15 +15,15 @@ from nibabel.fileholders import FileHolder
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import Case
-from ..data.formats import file_format
+from ..data.formats import file_format, reason
 from ..data.nifti import UNITS_MM, NiftiSpace, nifti_space
 from ..errors import DataError, OptionError
 from ..files import safe_name, write_whole
-from ..transforms.grid import usable_affine
+from ..transforms.grid import onto_grid, usable_affine
 from .series import SeriesWriter
 from .series_map import SeriesMap
 
-__all__ = ["SaveVolumes", "write_map_volume"]
+__all__ = ["SaveVolumes", "read_map_volume", "write_map_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +154,40 @@ def write_map_volume(path: str | Path, volume: ArrayLike, affine: ArrayLike, spa
 
 def _stream(image: nib.Nifti1Image, file: Any) -> None:
     image.to_file_map({"image": FileHolder(fileobj=file)})
+
+
+def read_map_volume(
+    path: str | Path, affine: ArrayLike, shape: Sequence[int], names: tuple[str, str] = ("map", "image")
+) -> NDArray[np.float32]:
+    """Read a map or a mask from NIfTI, voxel for voxel on the grid of its image: axes are exchanged and reversed, nothing is resampled.
+
+    Args:
+        path: the file.
+        affine: ``(4, 4)`` of the image, from (row, column, slice) to RAS+ millimetres.
+        shape: its rows, columns and slices.
+        names: what the two are called in messages.
+
+    Returns:
+        ``(rows, columns, slices)``; NaN (slices that were not scored) stays NaN.
+
+    Raises:
+        DataError: it cannot be read, or does not lie on the grid of the image.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_map_volume(Path(folder) / "map.nii.gz", np.zeros((20, 30, 5)), np.eye(4))
+        ...     read_map_volume(path, np.eye(4), (20, 30, 5)).shape
+        (20, 30, 5)
+    """
+    try:
+        file: Any = nib.load(path)
+        values, there = np.asarray(file.dataobj, np.float32), file.affine
+    except Exception as error:  # nibabel and zlib raise whatever a damaged file makes them raise
+        raise DataError(
+            f"The {names[0]} cannot be read as NIfTI ({reason(error)}); expected a map or a mask of the {names[1]}: name another file, or have it made anew."
+        ) from error
+    return onto_grid(values, there, affine, shape, names)
 
 
 def is_orthogonal(affine: NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""What viewers send, and what was kept, on the grid of its image."""
+"""What viewers send, on the grid of its image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.dicom import OBLIQUE, make_series
 
 from monai_anomaly.data.reader import grid
 from monai_anomaly.errors import DataError
-from monai_anomaly.label.mask_files import read_map, read_mask
+from monai_anomaly.label.mask_files import read_mask
 
 SHAPE = (12, 9, 5)
 
@@ -86,13 +86,3 @@ def test_another_grid_or_file_is_refused(tmp_path, place, mask):
     for name, words in expected.items():
         with pytest.raises(DataError, match=words):
             read_mask(tmp_path / name, place.affine, place.shape)
-
-
-def test_a_map_keeps_its_holes(tmp_path, place):
-    values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
-    values[:, :, 2] = np.nan
-    write_nifti(tmp_path / "map.nii.gz", values.transpose(1, 0, 2), place.affine[:, [1, 0, 2, 3]], np.float32)
-    assert np.array_equal(read_map(tmp_path / "map.nii.gz", place.affine, place.shape), values, equal_nan=True)
-    (tmp_path / "broken.nii.gz").write_bytes(b"x")
-    with pytest.raises(DataError, match="ask the model once more"):
-        read_map(tmp_path / "broken.nii.gz", place.affine, place.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -19,7 +21,7 @@ from pydicom import Dataset
 from support.label import client, make_app
 
 from monai_anomaly.bundle import root
-from monai_anomaly.errors import OptionError
+from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.label.cache import SeriesCache
 from monai_anomaly.label.dicomweb import PacsDatastore
 from monai_anomaly.label.models import ServedModel
@@ -84,7 +86,7 @@ def pacs_at(port: int, timeout: float = 5.0) -> Pacs:
             json.dumps([{**SERIES, "0020000E": {"vr": "UI", "Value": ["../../x"]}}]).encode(),
             "application/dicom+json",
             404,
-            "is no SeriesInstanceUID",
+            "There is no series 1.2.3",
         ),
         (200, b"[]", "application/dicom+json", 404, "There is no series 1.2.3 in the PACS at 127.0.0.1"),
         (
@@ -175,6 +177,37 @@ def test_half_a_series_is_not_kept(tmp_path):
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".dcm", ".part", ".gz")]
 
 
+class EmptyPacs:
+    """It lists a series and no instances of it."""
+
+    def instances(self, series):
+        return set()
+
+    def fetch(self, series, keep):
+        return set()
+
+
+def test_a_series_without_instances_is_said(tmp_path):
+    cache = SeriesCache(tmp_path / "cache", EmptyPacs())
+    with pytest.raises(RequestError, match="lists 0 instances") as refused:
+        cache.update(Dataset.from_json(SERIES))
+    assert refused.value.status_code == 503
+
+
+def test_a_full_disk_is_not_the_fault_of_the_pacs(tmp_path, monkeypatch):
+    class Instance(Dataset):
+        def save_as(self, *args, **kwargs):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    instance = Instance()
+    instance.SOPInstanceUID = "1.2.3.1"
+    pacs = pacs_at(9)
+    monkeypatch.setattr(pacs, "instances", lambda series: {"1.2.3.1"})
+    monkeypatch.setattr(pacs.client, "iter_series", lambda *args, **kwargs: [instance])
+    with pytest.raises(DataError, match=r"No space left on device.*expected a folder with free space"):
+        SeriesCache(tmp_path / "cache", pacs).update(Dataset.from_json(SERIES))
+
+
 def make_cache(folder, *, limit_gb):
     """Four series of 1 MB, last asked for 5, 4, 3 days and 1 hour ago."""
     cache = SeriesCache(folder, Pacs(DICOMwebClient("http://127.0.0.1:9/dicom-web")), limit_gb)
@@ -246,19 +279,73 @@ def test_scores_outlive_a_pacs_that_is_down(tmp_path):
     assert store.get_image_info("1.2.3")["anomaly"] == {"skipts": {"score": 1.0}}
 
 
+def test_a_list_of_thousands_asks_once_which_masks_there_are(tmp_path, monkeypatch):
+    asked = []
+    store = PacsDatastore(DICOMwebClient("http://127.0.0.1:9/dicom-web"), cache_path=str(tmp_path))
+    monkeypatch.setattr(store, "list_images", lambda: [f"1.{k}" for k in range(100)])
+    monkeypatch.setattr(store.results, "newest", lambda: asked.append(1) or {"1.7": None})
+    assert store.get_labeled_images() == ["1.7"] and len(store.get_unlabeled_images()) == 99 and len(asked) == 2
+
+
 def test_several_modalities_are_asked_for_one_by_one():
     asked = []
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         asked.append(handler.path.partition("?")[2].replace("00080060", "Modality"))
-        send(handler, 200, json.dumps([SERIES]).encode())
+        send(handler, 200, json.dumps([] if "offset" in handler.path else [SERIES]).encode())
 
     with answering(answer) as port:
         pacs = pacs_at(port)
         assert [series.SeriesInstanceUID for series in pacs.search({"Modality": ("CT", "MR")})] == ["1.2.3"]
         pacs.search({"Modality": "PT,US", "PatientID": "7"})
         pacs.search({})
-    assert asked == ["Modality=CT", "Modality=MR", "Modality=PT&PatientID=7", "Modality=US&PatientID=7", ""]
+    wanted = ["Modality=CT", "Modality=MR", "PatientID=7&Modality=PT", "PatientID=7&Modality=US", ""]
+    assert [{*one.split("&")} for one in asked] == [
+        {*(f"{page}{one}".strip("&").split("&"))} for one in wanted for page in ("", "offset=1&")
+    ]
+
+
+def series_row(uid: str, modality: str = "CT") -> dict:
+    return {**SERIES, "0020000E": {"vr": "UI", "Value": [uid]}, "00080060": {"vr": "CS", "Value": [modality]}}
+
+
+@pytest.mark.parametrize("cap", [1, 2, 3, 100])
+def test_a_pacs_that_gives_a_few_at_a_time_is_asked_for_the_rest(cap):
+    rows = [series_row(f"1.2.{k}") for k in range(7)]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        offset = int(parse_qs(urlsplit(handler.path).query).get("offset", ["0"])[0])
+        send(handler, 200, json.dumps(rows[offset : offset + cap]).encode())
+
+    with answering(answer) as port:
+        assert [one.SeriesInstanceUID for one in pacs_at(port).search({"Modality": "CT"})] == [f"1.2.{k}" for k in range(7)]
+
+
+def test_a_pacs_without_pages_or_without_an_end_is_given_up(monkeypatch):
+    monkeypatch.setattr("monai_anomaly.label.pacs.MOST_PAGES", 5)
+    asked = []
+
+    def same(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        instance = {"00080018": {"vr": "UI", "Value": ["1.2.3.1"]}}
+        send(handler, 200, json.dumps([instance if "/instances" in handler.path else SERIES]).encode())
+
+    with answering(same) as port:
+        pacs = pacs_at(port)
+        (series,) = pacs.search({"Modality": "CT"})
+        assert pacs.instances(series) == {"1.2.3.1"} and len(asked) == 4
+    with answering(lambda handler: send(handler, 200, json.dumps([series_row(f"1.2.{time.monotonic_ns()}")]).encode())) as port:
+        with pytest.raises(RequestError, match="lists more than 5 entries") as refused:
+            pacs_at(port).search({"Modality": "CT"})
+    assert refused.value.status_code == 502
+
+
+def test_an_odd_series_ends_no_list_and_is_told_once(caplog):
+    with answering(lambda handler: send(handler, 200, json.dumps([series_row("../../x"), SERIES]).encode())) as port:
+        pacs = pacs_at(port)
+        for _ in range(2):
+            assert [one.SeriesInstanceUID for one in pacs.search({"Modality": "CT"})] == ["1.2.3"]
+    assert caplog.text.count("is passed over: '../../x' is no SeriesInstanceUID") == 1
 
 
 @pytest.mark.parametrize("uid", ["", "..", ".", "1..2", "1.2.", "../1.2", "1.2/3", "1.2\n", "1" * 65, "a.b", "１.２"])

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from monai_anomaly.errors import DataError
 from monai_anomaly.label.record import SharedRecord
+from monai_anomaly.label.refusals import RequestError
 
 N = 30
 JOB = """
@@ -95,10 +95,17 @@ def test_a_writer_that_fails_leaves_the_old_record(studies, monkeypatch):
 
 def test_unknown_names(studies):
     store = SharedRecord(str(studies))
-    with pytest.raises(ImageNotFoundException):
-        store.update_image_info("c", {})
-    with pytest.raises(LabelNotFoundException):
+    for ask in (
+        lambda: store.update_image_info("c", {}),
+        lambda: store.update_label_info("c", "final", {}),
+        lambda: store.remove_image("c"),
+    ):
+        with pytest.raises(RequestError, match="There is no study called 'c'") as refused:
+            ask()
+        assert refused.value.status_code == 404
+    with pytest.raises(RequestError, match="'a' has no label 'final'") as refused:
         store.update_label_info("a", "final", {})
+    assert refused.value.status_code == 404
     assert store.get_labels_by_image_id("c") == {} and store.get_image_info("c") == {}
 
 
@@ -116,5 +123,5 @@ def test_a_label_of_another_kind_takes_the_place_of_the_old_one(studies, tmp_pat
         store.keep_label("a", "final", file, suffix, {"by": "a person"})
     assert [path.name for path in (studies / "labels" / "final").iterdir()] == ["a.nrrd"]
     assert store.get_label_uri("a", "final").endswith("a.nrrd") and store.get_label_info("a", "final")["by"] == "a person"
-    with pytest.raises(ImageNotFoundException):
+    with pytest.raises(RequestError, match="There is no study called 'c'"):
         store.keep_label("c", "final", file, ".nrrd", {})

@@ -112,9 +112,19 @@ def test_nothing_is_written_outside_of_the_folder(folder, tmp_path):
             assert "no study called" in refusal(server.put("/datastore/label", params={"image": name, "tag": "final"}, files=label), 404)
             assert "no study called" in refusal(server.put("/datastore/image/info", params={"image": name}, data={"info": "{}"}), 404)
             assert "no study called" in refusal(server.get("/datastore/image", params={"image": name}), 404)
-            assert server.delete("/datastore/image", params={"id": name}).status_code >= 400
+            assert "no study called" in refusal(server.delete("/datastore/image", params={"id": name}), 404)
     new = {path for path in tmp_path.rglob("*") if not path.is_relative_to(folder)} - outside
     assert new == {tmp_path / "app" / "model", tmp_path / "app" / "model" / "skipts"} and StudyFolder(folder).list_images() == studies
+
+
+def test_what_is_not_there_is_said(folder, tmp_path):
+    with client(make_app(tmp_path / "app"), folder) as server:
+        told = refusal(server.put("/datastore/label/info", params={"label": "no", "tag": "final"}, data={"info": "{}"}), 404)
+        assert "no study called 'no'" in told
+        told = refusal(server.put("/datastore/label/info", params={"label": "a0", "tag": "final"}, data={"info": "{}"}), 404)
+        assert "'a0' has no label 'final'" in told
+        assert server.delete("/datastore/image", params={"id": "a0"}).status_code == 200 and not (folder / "a0.png").exists()
+        assert "no study called 'a0'" in refusal(server.delete("/datastore/image", params={"id": "a0"}), 404)
 
 
 def test_an_upload_becomes_a_study(folder, tmp_path):

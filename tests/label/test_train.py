@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -316,6 +318,15 @@ def test_worklist(place):
         mark(server, "broken", False)
         assert server.post("/activelearning/most_anomalous", json={}).json() == {}
         assert "no model 'unet'" in refusal(server.post("/activelearning/most_anomalous", json={"model": "unet"}), 404)
+
+
+def test_a_worklist_of_thousands_is_chosen_from_at_once(monkeypatch):
+    known = {f"s{k}": {"anomaly": {"a": {"model": "m", **({"score": 1.0 * k} if k % 2 else {"refused": "odd"})}}} for k in range(20_000)}
+    store, served = SimpleNamespace(get_unlabeled_images=lambda: [*known], get_image_info=known.get), SimpleNamespace(digest=lambda: "m")
+    begin = time.monotonic()
+    chosen = MostAnomalous({"a": served})({}, store)
+    assert chosen["id"] == "s19999" and chosen["worklist"] == {"scored": 10_000, "not_scored": 0, "refused": 10_000}
+    assert time.monotonic() - begin < 1.5
 
 
 def test_scores_are_made_again_when_the_model_or_the_study_changes(place, monkeypatch):

@@ -66,6 +66,9 @@ def test_what_lies_on_another_grid_is_refused(tmp_path):
     stack, mark = saved(tmp_path, "RAS")
     nib.save(nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
     (tmp_path / "broken.nii.gz").write_bytes(mark.read_bytes()[:50])
-    for name in ("other.nii.gz", "broken.nii.gz", "absent.nii.gz"):
+    damaged = bytearray(mark.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF  # zlib's own error
+    (tmp_path / "damaged.nii.gz").write_bytes(damaged)
+    for name in ("other.nii.gz", "broken.nii.gz", "damaged.nii.gz", "absent.nii.gz"):
         with pytest.raises(DataError, match=name):
             stack.aligned(tmp_path / name)

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from monai_anomaly.data import CaseReader, case_files, find_cases
 from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.transforms import OrientSlicesd, ResizeSlicesd
-from monai_anomaly.writers import AssembleSeries, MapGrid, SaveVolumes, SeriesMap, write_map_volume
+from monai_anomaly.writers import AssembleSeries, MapGrid, SaveVolumes, SeriesMap, read_map_volume, write_map_volume
 
 ROWS, COLUMNS, SLICES = 14, 20, 6
 MARK = (3, 15, 4)  # row, column, slice
@@ -197,3 +197,22 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"ends in \.nii"):
         write_map_volume(tmp_path / "m.mha", np.zeros((8, 8, 3)), np.eye(4))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SAL", "PIR"])
+def test_a_map_is_read_back_with_its_holes_in_any_order_of_the_axes(tmp_path: Path, codes: str) -> None:
+    values = np.random.default_rng(0).random((ROWS, COLUMNS, SLICES)).astype(np.float32)
+    values[:, :, 2] = np.nan
+    affine = np.array([[0.0, -0.7, 0, 3], [-1.5, 0, 0, 4], [0, 0, 2.5, 5], [0, 0, 0, 1]])
+    written = nib.load(write_map_volume(tmp_path / "map.nii.gz", values, affine))
+    change = nib.orientations.ornt_transform(nib.io_orientation(written.affine), nib.orientations.axcodes2ornt(codes))
+    nib.save(written.as_reoriented(change), tmp_path / "turned.nii.gz")
+    for name in ("map.nii.gz", "turned.nii.gz"):
+        assert np.array_equal(read_map_volume(tmp_path / name, affine, values.shape), values, equal_nan=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x1f\x8b" + bytes(400)])
+def test_a_map_that_cannot_be_read_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "map.nii.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"The heat map cannot be read as NIfTI .*have it made anew"):
+        read_map_volume(tmp_path / "map.nii.gz", np.eye(4), (2, 2, 2), ("heat map", "image"))

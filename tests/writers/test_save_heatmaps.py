@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_anomaly.report import SaveContactSheet
 from monai_anomaly.writers import SaveHeatmaps
 
 CASES = [{"series": "s-a", "label": 0}, {"series": "one"}, {"series": "s-b"}, {"series": "broken"}]
@@ -36,12 +35,3 @@ def test_the_same_value_has_the_same_colour_in_every_picture(tmp_path: Path, sco
         drive(SaveHeatmaps(tmp_path / name, CASES, (0.0, 30.0)), [scored(maps)])
     first, second = (np.asarray(Image.open(tmp_path / name / "s-a_0000.png")) for name in ("alone", "beside"))
     assert np.array_equal(first, second)
-
-
-def test_the_page_shows_each_series_once_and_nothing_unscored(tmp_path: Path, study, drive, monkeypatch) -> None:
-    drawn = {}
-    monkeypatch.setattr("monai_anomaly.report.save_sheet.write_contact_sheet", lambda path, rows, *args: drawn.update(rows=rows))
-    drive(SaveContactSheet(tmp_path / "page.png", CASES, (0.0, 30.0)), study, 3)
-    tiles = [tile for _, group in drawn["rows"] for tile in group]
-    assert [(tile.series, tile.slice_index) for tile in drawn["rows"][0][1]] == [("s-b", 3), ("one", 0), ("s-a", 2)]
-    assert all(tile.series != "broken" and (tile.series, tile.slice_index) != ("s-b", 1) for tile in tiles)
