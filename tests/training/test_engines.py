@@ -7,6 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from sklearn.metrics import average_precision_score, roc_auc_score
+from support.golden import load
 from support.tiny import tiny_detector
 
 from monai_anomaly.errors import OptionError
@@ -215,6 +216,24 @@ def test_pixel_metrics_equal_scikit_learn_on_all_pixels():
     result = pixels.compute()
     assert result["auroc"] == pytest.approx(roc_auc_score(masks, maps), abs=1e-6)
     assert result["ap"] == pytest.approx(average_precision_score(masks, maps), abs=1e-6)
+
+
+def test_golden_pixel_and_image_metrics():
+    """On the arrays of ``metrics.npz``; nothing is rounded before it is ranked."""
+    golden = load("metrics.npz")
+    maps, masks = (torch.from_numpy(golden[name])[:, None] for name in ("amaps", "masks"))
+    pixels, engine = PixelMetrics(), Engine(lambda engine, batch: batch)
+    pixels.attach(engine)
+    engine.run([{"pred": maps, "mask": masks, "score": maps.amax(dim=(1, 2, 3)), "has_mask": torch.ones(len(maps), dtype=torch.bool)}])
+    expected = {"auroc": "pixel_auroc", "ap": "pixel_ap", "aupro": "std_aupro_030_conn8"}
+    assert pixels.compute() == pytest.approx({name: float(golden[key]) for name, key in expected.items()}, abs=1e-6)
+    for labels, scores, auroc, ap in (
+        ("round_labels", "round_scores", "round_auroc_exact", "round_ap_exact"),
+        ("image_labels", "image_scores_max", "image_auroc", "image_ap"),
+    ):
+        rows = [SliceScore(k, 0, int(label), float(score), 0.0) for k, (label, score) in enumerate(zip(golden[labels], golden[scores]))]
+        result = score_metrics(rows, None, None)
+        assert (result["auroc"], result["ap"]) == pytest.approx((float(golden[auroc]), float(golden[ap])), abs=1e-9)
 
 
 def test_patients_pool_their_slices():
