@@ -144,7 +144,7 @@ def test_the_configs_have_what_the_model_zoo_looks_for():
     assert (BUNDLE / "LICENSE").is_file() and not any(path.stat().st_size > 2**20 for path in BUNDLE.glob("*.*"))
 
 
-def test_verify_net_in_out_of_the_training_config(tmp_path):
+def test_verify_net_in_out_of_the_training_config():
     small = {"backbone": "resnet18", "teacher_weights": "random", "image_size": 64}
     monai.bundle.verify_net_in_out(
         net_id="network_def", config_file=str(BUNDLE / "train.json"), meta_file=str(BUNDLE / "metadata.json"), device="cpu", n=2, **small

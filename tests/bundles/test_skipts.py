@@ -293,7 +293,7 @@ def test_on_the_command_line_an_error_is_one_sentence_and_not_a_traceback(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypatch):
+def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path):
     from monai_anomaly.data import read_datalist, write_datalist
     from monai_anomaly.data.study import write_study
 

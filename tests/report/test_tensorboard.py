@@ -18,14 +18,14 @@ from monai_anomaly.transforms import to_unit_range
 FULL_SCALE = 2.0
 
 
-def batch(seed: int, n: int = 3) -> dict[str, torch.Tensor]:
+def batch(seed: int) -> dict[str, torch.Tensor]:
     """What the evaluator gives: maps from below 0 to above the full scale, and a slice without a score."""
     generator = torch.Generator().manual_seed(seed)
-    score = torch.rand(n, generator=generator)
+    score = torch.rand(3, generator=generator)
     score[1] = torch.nan
     return {
-        "image": torch.randn(n, 3, 8, 6, generator=generator),
-        "pred": 2 * torch.randn(n, 1, 8, 6, generator=generator) + 1,
+        "image": torch.randn(3, 3, 8, 6, generator=generator),
+        "pred": 2 * torch.randn(3, 1, 8, 6, generator=generator) + 1,
         "score": score,
     }
 
