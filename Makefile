@@ -120,7 +120,7 @@ bench-export: $(QUANTISER)  ## exported files against PyTorch: latency on this m
 	$(BIN)/python benchmarks/export_latency.py --data $(DATA)
 
 clean:  ## remove the environments and everything that was built or that runs wrote into the repository
-	rm -rf $(VENV) $(LABEL_VENV) bundles/*/models bundles/*/evaluation bundles/*/inference bundles/*/output runs outputs *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) bundles/*/models bundles/*/evaluation bundles/*/inference runs *.egg-info
 	rm -rf build dist site
 	rm -rf apps/anomaly/bin apps/anomaly/lib apps/anomaly/logs apps/anomaly/model apps/*/build apps/*/*.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -17,8 +17,6 @@ from support.tiny import write_image_folder
 
 import monai_anomaly
 
-pytest.importorskip("build", reason="building needs the extra 'test'")
-
 ROOT = Path(__file__).parents[1]
 SMALL = ["--backbone", "resnet18", "--teacher_weights", "random", "--image_size", "64", "--epochs", "1", "--batch_size", "4"]
 

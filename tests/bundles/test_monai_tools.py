@@ -19,7 +19,7 @@ import torch
 from monai.data import load_net_with_metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
-from support.scoring import BUNDLE, bundle_workflow
+from support.scoring import BUNDLE, BUNDLES, SYSTEMS, bundle_workflow
 from support.tiny import write_image_folder
 
 import monai_anomaly
@@ -117,8 +117,9 @@ def test_verify_metadata_refuses_what_is_broken(tmp_path, path, value):
         monai.bundle.verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(tmp_path / "schema.json"))
 
 
-def test_metadata_tells_versions_that_are_true():
-    metadata = json.loads((BUNDLE / "metadata.json").read_text())
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_metadata_tells_versions_that_are_true(system):
+    metadata = json.loads((BUNDLES / system / "metadata.json").read_text())
     versions = sorted(metadata["changelog"], key=Version, reverse=True)
     assert versions == list(metadata["changelog"]) and metadata["version"] == versions[0]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
@@ -143,7 +144,7 @@ def test_the_configs_have_what_the_model_zoo_looks_for():
     assert (BUNDLE / "LICENSE").is_file() and not any(path.stat().st_size > 2**20 for path in BUNDLE.glob("*.*"))
 
 
-def test_verify_net_in_out_of_the_training_config(tmp_path):
+def test_verify_net_in_out_of_the_training_config():
     small = {"backbone": "resnet18", "teacher_weights": "random", "image_size": 64}
     monai.bundle.verify_net_in_out(
         net_id="network_def", config_file=str(BUNDLE / "train.json"), meta_file=str(BUNDLE / "metadata.json"), device="cpu", n=2, **small

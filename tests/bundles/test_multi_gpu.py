@@ -24,10 +24,10 @@ COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npr
 FLAGS = ["--image_size", "64", "--batch_size", "4", "--backbone", "resnet18", "--teacher_weights", "random"]
 
 
-def start(data: Path, out: Path, *flags: str, epochs: int = EPOCHS) -> subprocess.Popen[str]:
+def start(data: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
     """The documented line."""
     configs = "['bundles/skipts/train.json','bundles/skipts/multi_gpu_train.json']"
-    words = [*FLAGS, "--dataset_dir", str(data), "--output_dir", str(out), "--epochs", str(epochs), *flags]
+    words = [*FLAGS, "--dataset_dir", str(data), "--output_dir", str(out), "--epochs", str(EPOCHS), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*COMMAND, "--config_file", configs, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

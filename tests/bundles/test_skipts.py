@@ -13,14 +13,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from PIL import Image
 from support.scoring import BUNDLE, bundle_workflow
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import find_cases
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
-from monai_anomaly.networks import Teacher
 from monai_anomaly.training import RefreshBatchNorm, load_detector
 
 ROOT = Path(__file__).parents[2]
@@ -298,7 +297,7 @@ def test_on_the_command_line_an_error_is_one_sentence_and_not_a_traceback(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypatch):
+def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path):
     from monai_anomaly.data import read_datalist, write_datalist
     from monai_anomaly.data.study import write_study
 
@@ -365,8 +364,3 @@ def test_it_runs_from_another_folder(folder, trained, tmp_path):
     done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "here" / "metrics.json").is_file() and [path.name for path in tmp_path.iterdir()] == ["here"]
-
-
-def test_the_config_loads_as_monai_parses_it():
-    assert ConfigParser.load_config_file(BUNDLE / "train.json")["train"]["trainer"]["_target_"].endswith("DistillationTrainer")
-    assert Teacher("resnet18", weights=None).stages == 4

@@ -55,7 +55,7 @@ def train(bundle: str, folder: Path, out: Path, **flags) -> None:
     run_bundle("train", bundle, dataset_dir=str(folder), output_dir=str(out), **{**TINY, "epochs": EPOCHS, **flags})
 
 
-def test_training_leaves_model_record_curves_and_evaluation(bundle, trained, folder):
+def test_training_leaves_model_record_curves_and_evaluation(bundle, trained):
     assert {path.name for path in trained.iterdir()} == {"model.pt", "checkpoint.pt", "run.json", "tensorboard", "evaluation"}
     record = json.loads((trained / "run.json").read_text())
     assert record["status"] == "completed" and record["settings"]["epochs"] == len(record["epochs"]) == EPOCHS
@@ -109,7 +109,7 @@ def test_inference_writes_scores_and_heat_maps(bundle, trained, folder, tmp_path
         assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
-def test_another_choice_of_maps_keeps_the_systems_own_rule(bundle, trained):
+def test_another_choice_of_maps_keeps_the_systems_own_rule(trained):
     detector, changed = load_detector(trained / "model.pt"), load_detector(trained / "model.pt", maps=[2, 3])
     assert changed.anomaly_map.config == detector.anomaly_map.config | {"maps": [2, 3]}
 

@@ -168,7 +168,7 @@ def test_an_interruption_leaves_what_is_there_and_the_status_of_one(images, tmp_
 
 
 @pytest.mark.parametrize("wrong", [["--systems", "skpts"], ["--set", "lr"], ["--seeds", "0"], ["--set", "nothing=1"]])
-def test_what_is_wrong_is_refused_before_anything_is_written(images, tmp_path, monkeypatch, capsys, wrong):
+def test_what_is_wrong_is_refused_before_anything_is_written(images, tmp_path, capsys, wrong):
     assert main([*words(images, tmp_path / "out"), *wrong]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and not captured.out and not (tmp_path / "out").exists()

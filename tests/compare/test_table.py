@@ -28,12 +28,12 @@ def record(system, seed, auroc, dataset="head_ct", **more):
     }
 
 
-def failed(system, seed, reason, dataset="head_ct"):
+def failed(system, seed, reason):
     return {
-        "run": f"{dataset}/{system}/{seed}",
+        "run": f"head_ct/{system}/{seed}",
         "status": "failed",
         "reason": reason,
-        "dataset": dataset,
+        "dataset": "head_ct",
         "system": system,
         "seed": seed,
         "epochs": 7,

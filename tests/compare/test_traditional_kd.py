@@ -43,7 +43,7 @@ def test_it_trains_another_system_and_its_record_says_so(trained):
 
 
 @pytest.mark.slow
-def test_its_student_starts_elsewhere_with_another_seed(images, trained, tmp_path):
+def test_its_student_starts_elsewhere_with_another_seed(images, tmp_path):
     train("traditional_kd", dataset_dir=str(images), output_dir=str(tmp_path), lr=0.0, seed=142)
     student = load_detector(tmp_path / "model.pt").system
     assert not torch.equal(student.stem[0].weight, TraditionalKD(student.teacher, seed=43).stem[0].weight)

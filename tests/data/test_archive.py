@@ -168,7 +168,7 @@ def test_cut_off(tmp_path, cache, share):
     assert not list(cache.iterdir())
 
 
-def test_bombs(tmp_path, monkeypatch):
+def test_bombs(tmp_path):
     """A dense file is refused, however large its header says it is; archives in the archive stay files."""
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as out:
@@ -199,7 +199,7 @@ def test_in_all_no_more_than_allowed_and_half_of_the_disk(tmp_path, cache, monke
         unpack(path)
 
 
-def test_a_kernel_of_bytes_used_again_and_again(tmp_path, monkeypatch):
+def test_a_kernel_of_bytes_used_again_and_again(tmp_path):
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("zeros", bytes(2**20))
@@ -328,7 +328,7 @@ def test_what_is_not_there(path):
         unpack(path)
 
 
-def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(DataError, match="XDG_CACHE_HOME"):
         unpack(pack(tmp_path / "x.zip"))

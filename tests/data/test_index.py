@@ -92,7 +92,7 @@ def test_numbers_sort_as_numbers_but_not_those_of_pseudonyms():
     assert [line[:14].strip() for line in lines] == ["patient 9", "patient 10", "p-02aaaaaaaaaa", "p-1aaaaaaaaaaa"]
 
 
-def test_never_wider_than_140(tmp_path):
+def test_never_wider_than_140():
     """Identifiers that are kept, NIfTI volumes called after long paths, and reasons without a blank."""
     uid = ".".join(["1.2.840.113619"] * 4)
     wide = [

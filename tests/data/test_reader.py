@@ -148,7 +148,7 @@ def test_sixteen_bit_colour_is_refused_not_cut(tmp_path):
         get(str(tmp_path / "a.png"))
 
 
-def test_truncated_image(tmp_path, grey):
+def test_truncated_image(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
     with pytest.raises(DataError, match="cannot be decoded"):

@@ -90,10 +90,10 @@ def equal(one, other) -> bool:
     )
 
 
-def epoch(dataset, workers=0, shuffle=False, batch_size=4):
+def epoch(dataset, workers=0, shuffle=False):
     """All samples of an epoch by (case, slice); none may come twice."""
     found = {}
-    for batch in DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers):
+    for batch in DataLoader(dataset, batch_size=4, shuffle=shuffle, num_workers=workers):
         for row in range(len(batch["case"])):
             sample = {name: values[row] for name, values in batch.items()}
             place = int(sample["case"]), int(sample["slice_index"])
@@ -274,7 +274,7 @@ def test_a_marked_slice_that_is_empty_is_counted_once(study, tmp_path):
     assert (dataset.n_empty, dataset.n_marked, dataset.index) == (1, 1, [(0, 0), (0, 3), (0, 4)])
 
 
-def test_a_normal_case_with_marks_stays_an_error(study, caplog):
+def test_a_normal_case_with_marks_stays_an_error(study):
     dataset = slices([study[0], study[1] | {"label": 0}], drop_marked=True)
     assert len(dataset) == 5 and "label 0 (normal) and a mask with marked pixels" in dataset.refused[0].reason
 

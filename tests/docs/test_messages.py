@@ -14,7 +14,6 @@ import monai_anomaly.data.sources
 from monai_anomaly import errors
 from monai_anomaly.pickle_claims import ForeignPickleError
 
-pytest.importorskip("markdown")
 messages = plugin("messages")
 PACKAGE = ROOT / "monai_anomaly"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))

@@ -133,7 +133,7 @@ def test_the_slices_are_those_of_the_calibration(model, data):
     np.testing.assert_allclose(sorted(scores), detector.calibration["image"]["scores"], atol=1e-6)
 
 
-def test_another_data_set_is_refused(model, data, tmp_path):
+def test_another_data_set_is_refused(model, tmp_path):
     other = write_image_folder(tmp_path / "other", n_train=45, n_test=1, seed=1)
     with pytest.raises(DataError, match="not the data set"):
         export_detector(model, "torchscript", tmp_path / "a.ts", other)

@@ -197,7 +197,7 @@ def test_a_complete_run_is_left_as_it_is(images, run_of_two, caplog):
     assert "already complete" in caplog.text and "Its evaluation is complete, too" in caplog.text
 
 
-def test_the_same_content_elsewhere_is_the_same_run(images, uninterrupted, tmp_path):
+def test_the_same_content_elsewhere_is_the_same_run(images, tmp_path):
     """The data set moved, its files renamed in the same order, the teacher's file moved and renamed."""
     weights = tmp_path / "weights.pth"
     torch.save(build_resnet("resnet18", seed=1).state_dict(), weights)

@@ -112,7 +112,7 @@ def test_through_a_bundle_too(files, canary, tmp_path, name):
     assert not canary.exists()
 
 
-def test_the_canary_sings_where_nobody_looks(canary, tmp_path):
+def test_the_canary_sings_where_nobody_looks(tmp_path):
     """Otherwise the tests above would prove nothing."""
     for legacy in (False, True):
         (tmp_path / "evil.pt").write_bytes(saved({"x": Evil(tmp_path / "canary")}, legacy))

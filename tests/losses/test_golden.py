@@ -45,6 +45,8 @@ def test_inputs_are_the_golden_ones(losses, name):
             x = feature.double().flatten()
             check = [x.sum(), (x**2).sum(), *x[:4]]
             np.testing.assert_allclose(check, losses[f"{name}_check_{letter}{level}"].ravel(), rtol=1e-6)
+            if name == "small":
+                np.testing.assert_array_equal(feature, losses[f"small_{letter}{level}"])
 
 
 @pytest.mark.parametrize("name", ["small", "canon"])

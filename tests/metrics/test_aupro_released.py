@@ -20,6 +20,8 @@ def test_golden_released_form(golden: dict[str, np.ndarray]) -> None:
     assert compute_aupro_reference(maps, masks) == pytest.approx(float(golden["ref_pro_mean"]), abs=1e-9)
     each = [compute_aupro_reference(maps[i : i + 1], masks[i : i + 1]) for i in np.flatnonzero(masks.any(axis=(1, 2)))]
     np.testing.assert_allclose(each, golden["ref_pro_per_image"], rtol=0, atol=1e-9)
+    side_by_side = (np.concatenate(images, axis=1)[None] for images in (maps, masks))  # no lesion lies at a seam
+    assert compute_aupro_reference(*side_by_side) == pytest.approx(float(golden["ref_pro_dataset"]), abs=1e-9)
 
 
 def test_released_form_ignores_normal_images_and_the_default_does_not(golden: dict[str, np.ndarray]) -> None:

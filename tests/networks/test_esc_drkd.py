@@ -75,7 +75,7 @@ def test_in_evaluation_the_image_that_is_judged_is_projected():
     assert all(torch.equal(a, b) for a, b in zip(features.student, student, strict=True))
 
 
-def test_the_fourth_stage_runs_for_clean_images_alone(monkeypatch):
+def test_the_fourth_stage_runs_for_clean_images_alone():
     system, seen = build(), []
     system.teacher._fold().layer4.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     system(IMAGE, PSEUDO)

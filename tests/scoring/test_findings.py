@@ -23,9 +23,9 @@ def lps(affine: np.ndarray, places: np.ndarray) -> np.ndarray:
     return apply_affine(affine, places) * LPS
 
 
-def noise(seed: int, shape: tuple[int, int, int] = (20, 17, 13), sigma: float = 1.2) -> np.ndarray:
+def noise(seed: int) -> np.ndarray:
     """Smooth noise, the kind of surface a map is."""
-    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), sigma).astype(np.float32)
+    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(20, 17, 13)), 1.2).astype(np.float32)
 
 
 @pytest.mark.parametrize("affine", [OBLIQUE, SHEARED], ids=["oblique", "sheared"])

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom.uid as sop
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import convert_color_space
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -57,13 +57,11 @@ def positions(n: int, origin: Sequence[float], orientation: Sequence[float], ste
     return np.array(origin) + np.arange(n)[:, None] * step * np.cross(orientation[:3], orientation[3:])
 
 
-def new_object(
-    sop_class: str, modality: str, series: str, *, patient: str = "Doe^John 4711", instance: int = 1, syntax: str = ExplicitVRLittleEndian
-) -> Dataset:
+def new_object(sop_class: str, modality: str, series: str, *, patient: str = "Doe^John 4711", instance: int = 1) -> Dataset:
     """What every object has: patient, study, series and equipment. ``series`` is the SeriesInstanceUID; study and frame of reference follow from it."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = sop_class
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=[series, modality, str(instance)])
     dataset.PatientID = dataset.PatientName = patient

@@ -51,9 +51,9 @@ def bundle_slices(cases: Sequence[Any], size: int = 64) -> SliceDataset:
     return SliceDataset(list(cases), chains[0], size, keep=False, slice_transform=chains[1])
 
 
-def slice_scores(files: Sequence[Any], size: int = 64, every: int = 1) -> list[torch.Tensor]:
+def slice_scores(files: Sequence[Any], every: int = 1) -> list[torch.Tensor]:
     """For each case, the scores of every n-th slice by an untrained ResNet-18 detector."""
-    dataset = bundle_slices([{"image": file, "series": f"s{k}"} for k, file in enumerate(files)], size)
+    dataset = bundle_slices([{"image": file, "series": f"s{k}"} for k, file in enumerate(files)])
     detector = tiny_detector().eval()
     scores: list[list[torch.Tensor]] = [[] for _ in files]
     with torch.no_grad():

@@ -73,8 +73,8 @@ def test_coloured_masks():
     assert ResizeSlicesd("mask", 2)({"mask": volume(mask, value_range=(0, 255))})["mask"].flatten().tolist() == [0, 1, 0, 0]
 
 
-def pair(mask_array, mask_affine, shape=(6, 5, 4)):
-    image = MetaTensor(torch.zeros(1, *shape), affine=AFFINE)
+def pair(mask_array, mask_affine):
+    image = MetaTensor(torch.zeros(1, 6, 5, 4), affine=AFFINE)
     return {
         "image": image,
         "mask": MetaTensor(torch.as_tensor(np.ascontiguousarray(mask_array))[None], affine=torch.as_tensor(mask_affine)),

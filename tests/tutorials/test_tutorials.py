@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-for needed in ("nbclient", "ipykernel", "pandas"):
-    pytest.importorskip(needed, reason="running notebooks needs the extra 'tutorials'")
-
 ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))

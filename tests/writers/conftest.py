@@ -12,8 +12,6 @@ from ignite.engine import Engine
 
 from monai_anomaly.writers import MapGrid
 
-GEOMETRY = ("slice_affine", "slice_shape", "source_affine", "source_shape", "in_patient")
-
 
 class Scored:
     """What an evaluator says about one case: its maps, and which slices were scored."""

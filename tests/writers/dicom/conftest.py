@@ -37,6 +37,7 @@ SERIES: dict[str, Callable[[Path], Path]] = {
     "oblique": lambda path: make_series(path, orientation=OBLIQUE, slopes=(1.0, 0.5, 0.25)),
     "tilted gantry": lambda path: make_series(path, change=tilted),
     "one slice": lambda path: make_series(path, n=1),
+    "nearly parallel": lambda path: make_series(path, change=nearly_parallel),
     "without thickness": lambda path: make_series(path, change=without_thickness),
     "enhanced CT, frames in any order": lambda path: make_enhanced(path / "a"),
     "enhanced MR, oblique": lambda path: make_enhanced(path / "a", modality="MR", orientation=OBLIQUE, seed=3),

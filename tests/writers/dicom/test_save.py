@@ -124,7 +124,7 @@ def timeless(path: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_the_command_writes_and_resumes_them(tmp_path, caplog):
+def test_the_command_writes_and_resumes_them(tmp_path):
     """The flag of inference.json: same files as before but for DICOM; a changed series loses its objects and gets new ones; the flag is part of the run."""
     data, model = write_mixed(tmp_path / "data"), save_model(tmp_path / "model.pt")
     flags = {"dataset_dir": str(data), "model": str(model), "batch_size": 4}
