@@ -16,6 +16,7 @@ __all__ = [
     "WeightsError",
     "error_chain",
     "find_anomaly_error",
+    "reason",
 ]
 
 
@@ -81,3 +82,14 @@ def error_chain(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
+
+
+def reason(error: BaseException) -> str:
+    """An error as part of a sentence, without the path that the operating system adds.
+
+    Example:
+        >>> reason(FileNotFoundError(2, "No such file or directory", "scan.png"))
+        'No such file or directory'
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__

@@ -34,9 +34,9 @@ def test_a_wrong_option_is_one_sentence_and_status_2(capsys, wrong):
 
 
 def test_study_is_written_where_asked(capsys, tmp_path, monkeypatch):
-    from monai_anomaly.data.study import files
+    from monai_anomaly.data.study import folder
 
-    monkeypatch.setattr(files, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
+    monkeypatch.setattr(folder, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
     assert main(["study", str(tmp_path / "study"), "--seed", "3"]) == 0
     assert (tmp_path / "study" / "datalist.json").is_file() and str(tmp_path / "study") in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
-from ..data.formats import reason
+from ..errors import reason
 from .dicom_results import SEGMENT_LABEL
 from .pacs import Pacs
 

@@ -10,10 +10,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.formats import reason
 from ..data.geometry import RAS_TO_LPS
 from ..data.nifti import read_nifti
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..transforms.grid import onto_grid
 
 __all__ = ["read_map", "read_mask"]

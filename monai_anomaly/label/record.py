@@ -15,8 +15,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from ..data.formats import reason
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..files import write_whole
 from .refusals import RequestError
 
