@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from ..errors import DataError, reason
 
@@ -37,7 +37,7 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise DataError(_about_folder(path))
+            _refuse_folder(path)
         if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
             raise DataError("It is no regular file but a pipe or device; expected an image file: leave it out.")
         with open(path, "rb") as file:
@@ -69,13 +69,13 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     return ""
 
 
-def _about_folder(path: str | os.PathLike[str]) -> str:
-    """Why a folder is no file: it stands for itself where it is locked, and by mistake elsewhere."""
+def _refuse_folder(path: str | os.PathLike[str]) -> NoReturn:
+    """A folder that is locked stands for itself; elsewhere it was named by mistake."""
     try:
         os.scandir(path).close()
-    except OSError:
-        return "The folder cannot be listed; expected to be allowed to read it: check its permissions."
-    return "A folder was found where a file is expected: name the file."
+    except OSError as error:
+        raise DataError("The folder cannot be listed; expected to be allowed to read it: check its permissions.") from error
+    raise DataError("A folder was found where a file is expected: name the file.")
 
 
 def is_side_file(path: Path) -> bool:
