@@ -201,7 +201,7 @@ def _folders() -> Iterator[Finding]:
     import torch
 
     from .data.folders import user_cache
-    from .data.study.files import study_folder
+    from .data.study.folder import study_folder
 
     places: Mapping[str, tuple[Path, str]] = {
         "built-in study": (study_folder(), "name another folder in MONAI_DATA_DIRECTORY."),

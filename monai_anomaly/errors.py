@@ -19,6 +19,7 @@ __all__ = [
     "WeightsError",
     "error_chain",
     "find_anomaly_error",
+    "reason",
     "unwrapped",
 ]
 
@@ -108,3 +109,14 @@ def unwrapped() -> Iterator[None]:
         if found is None or found is error:
             raise
         raise found from error
+
+
+def reason(error: BaseException) -> str:
+    """An error as part of a sentence, without the path that the operating system adds.
+
+    Example:
+        >>> reason(FileNotFoundError(2, "No such file or directory", "scan.png"))
+        'No such file or directory'
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__

@@ -60,7 +60,7 @@ IMPORTS = imports()
 
 def test_the_list_is_of_what_there_is():
     assert {part(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")} - {"__init__"} == {*ORDER} - {"__version__"}
-    assert {("losses/cosine.py", "networks"), ("data/study/files.py", "errors"), ("__main__.py", "doctor")} <= {
+    assert {("losses/cosine.py", "networks"), ("data/study/folder.py", "errors"), ("__main__.py", "doctor")} <= {
         (file, part(to)) for file, to in IMPORTS
     }
 

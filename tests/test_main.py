@@ -40,9 +40,9 @@ def test_which_model_is_exported_has_to_be_said(capsys):
 
 
 def test_study_is_written_where_asked(capsys, tmp_path, monkeypatch):
-    from monai_anomaly.data.study import files
+    from monai_anomaly.data.study import folder
 
-    monkeypatch.setattr(files, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
+    monkeypatch.setattr(folder, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
     assert main(["study", str(tmp_path / "study"), "--seed", "3"]) == 0
     assert (tmp_path / "study" / "datalist.json").is_file() and str(tmp_path / "study") in capsys.readouterr().out
 

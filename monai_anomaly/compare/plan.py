@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from monai.bundle import ConfigParser
 
 from ..data import CaseList, find_cases, fingerprint
-from ..data.cases import slug
+from ..data.names import slug
 from ..errors import DataError, OptionError
 from ..files import file_sha256, safe_name
 from ..training.identity import cases_digest

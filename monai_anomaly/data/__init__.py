@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .batches import UnitBatches
 from .cache import CaseCache
 from .cases import Case, CaseList, Refusal, case_files, case_name, case_patient
 from .datalist import read_datalist, write_datalist
@@ -13,7 +14,6 @@ from .slices import SliceDataset
 from .sources import log_refused
 from .splits import check_patients, split_calibration
 from .study import builtin_study, is_builtin_study, write_study
-from .units import UnitBatches
 
 __all__ = [
     "Case", "CaseCache", "CaseList", "CaseReader", "Refusal", "SliceDataset", "UnitBatches", "builtin_study", "case_files",

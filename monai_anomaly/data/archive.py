@@ -20,10 +20,9 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..errors import DataError, reason
 from .cases import Refusal
 from .folders import publish, scratch_folder, user_cache
-from .formats import reason
 
 __all__ = ["unpack"]
 

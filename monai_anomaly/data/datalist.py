@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..files import write_json
-from .cases import Case, CaseList, Refusal, slug
-from .formats import file_format, reason
+from .cases import Case, CaseList, Refusal
+from .formats import file_format
+from .names import slug
 from .sources import RefusedFilesError, Source, named, one_source
 
 __all__ = ["MAX_BYTES", "read_datalist", "write_datalist"]

@@ -11,8 +11,8 @@ from ..errors import DataError
 from .archive import unpack
 from .cases import Case, CaseList, Refusal, series_refusal
 from .datalist import read_datalist
-from .formats import HIDDEN, file_format, is_side_file, walk
-from .places import relative, without_suffix
+from .formats import file_format, is_side_file
+from .paths import HIDDEN, relative, walk, without_suffix
 from .sources import Source, gather, log_refused, named, one_source
 
 __all__ = ["find_case", "find_cases", "find_sources"]

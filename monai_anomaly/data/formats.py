@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
-from ..errors import DataError
+from ..errors import DataError, reason
 
-__all__ = ["DICOM_FORMATS", "RASTER_FORMATS", "Format", "file_format", "is_side_file", "reason", "walk"]
+__all__ = ["DICOM_FORMATS", "RASTER_FORMATS", "Format", "file_format", "is_side_file"]
 
 Format = Literal["PNG", "JPEG", "BMP", "TIFF", "DICOM", "DICOM without preamble", "NIfTI", "gzip", "zip", ""]
 RASTER_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 DICOM_FORMATS = ("DICOM", "DICOM without preamble")
-
-HIDDEN = (".", "__MACOSX")
-"""How the names of folders begin that are passed over; of files only the dot counts."""
 
 SIDE_SUFFIXES = frozenset(
     {
@@ -41,7 +37,7 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise DataError(_about_folder(path))
+            _refuse_folder(path)
         if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
             raise DataError("It is no regular file but a pipe or device; expected an image file: leave it out.")
         with open(path, "rb") as file:
@@ -73,13 +69,13 @@ def file_format(path: str | os.PathLike[str]) -> Format:
     return ""
 
 
-def _about_folder(path: str | os.PathLike[str]) -> str:
-    """Why a folder is no file: it stands for itself where it is locked, and by mistake elsewhere."""
+def _refuse_folder(path: str | os.PathLike[str]) -> NoReturn:
+    """A folder that is locked stands for itself; elsewhere it was named by mistake."""
     try:
         os.scandir(path).close()
-    except OSError:
-        return "The folder cannot be listed; expected to be allowed to read it: check its permissions."
-    return "A folder was found where a file is expected: name the file."
+    except OSError as error:
+        raise DataError("The folder cannot be listed; expected to be allowed to read it: check its permissions.") from error
+    raise DataError("A folder was found where a file is expected: name the file.")
 
 
 def is_side_file(path: Path) -> bool:
@@ -90,34 +86,3 @@ def is_side_file(path: Path) -> bool:
         (True, False)
     """
     return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES or path.name.upper().startswith("DICOMDIR")
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted; links are followed once, hidden files and folders are left out. A folder that cannot be listed stands for itself.
-
-    Example:
-        >>> Path(__file__) in list(walk(Path(__file__).parent))
-        True
-    """
-    locked: list[Path] = []
-    seen: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: locked.append(Path(error.filename))):
-        real = os.path.realpath(here)
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
-    yield from sorted(locked)
-
-
-def reason(error: BaseException) -> str:
-    """An error as part of a sentence, without the path that the operating system adds.
-
-    Example:
-        >>> reason(FileNotFoundError(2, "No such file or directory", "scan.png"))
-        'No such file or directory'
-    """
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__

@@ -1,16 +1,32 @@
-"""A grid in words: spacing and plane."""
+"""Grids of voxels: where they lie, how large they may be, and their spacing and plane in words."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RAS_TO_LPS", "plane_of", "spacing_of"]
+__all__ = ["MAX_PIXELS", "MAX_VOXELS", "RAS_TO_LPS", "Grid", "plane_of", "spacing_of"]
 
+MAX_PIXELS = 50_000_000
+"""Largest image that is decoded (a chest X-ray has about 10 million pixels): a small file can pretend to be much larger."""
+MAX_VOXELS = 2**29
+"""Largest volume that is decoded (2 GiB as float32; 2,048 slices of 512 x 512)."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From NIfTI's axes (right, anterior, superior) to DICOM's (left, posterior, superior), and back."""
 PLANES = ("sagittal", "coronal", "axial")
 OBLIQUE_DEGREES = 20.0
+
+
+class Grid(NamedTuple):
+    """Where the slices lie."""
+
+    shape: tuple[int, int, int]
+    """Rows, columns, slices."""
+    affine: NDArray[np.float64]
+    """``(4, 4)`` from (row, column, slice) to millimetres, right-anterior-superior; it says nothing without a place in the patient."""
+    in_patient: bool
 
 
 def spacing_of(affine: ArrayLike) -> tuple[float, float, float]:

@@ -16,9 +16,8 @@ import numpy as np
 from nibabel.fileholders import FileHolder
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from .dicom import MAX_VOXELS, Grid
-from .formats import reason
+from ..errors import DataError, reason
+from .geometry import MAX_VOXELS, Grid
 
 __all__ = ["UNITS_MM", "NiftiSpace", "nifti_grid", "nifti_space", "read_nifti"]
 

@@ -90,7 +90,7 @@ def mask_path(place: str, parts: Mapping[str, str]) -> str:
         parts: what is shown instead of each component that :func:`identifying_parts` found.
 
     Example:
-        >>> from monai_anomaly.data.cases import pseudonym
+        >>> from monai_anomaly.data.names import pseudonym
         >>> mask_path("CT/Doe, John/1.dcm", {"Doe, John": pseudonym("x", "Doe, John")})
         'CT/x-893a2ee90b3e/1.dcm'
     """

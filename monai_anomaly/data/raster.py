@@ -9,13 +9,11 @@ import numpy as np
 from monai.data import PILReader
 from PIL import Image
 
-from ..errors import DataError
-from .formats import RASTER_FORMATS, file_format, reason
+from ..errors import DataError, reason
+from .formats import RASTER_FORMATS, file_format
+from .geometry import MAX_PIXELS
 
-__all__ = ["MAX_PIXELS", "raster_shape", "read_raster"]
-
-MAX_PIXELS = 50_000_000
-"""Largest image that is decoded (a chest X-ray has about 10 million pixels): a small file can pretend to be much larger."""
+__all__ = ["raster_shape", "read_raster"]
 
 
 def read_raster(path: str | os.PathLike[str]) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:

@@ -13,12 +13,13 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .dicom import Grid, grid_of, read_dicom
+from .dicom import grid_of, read_dicom
 from .formats import DICOM_FORMATS, RASTER_FORMATS, Format, file_format
+from .geometry import Grid
 from .nifti import nifti_grid, read_nifti
 from .raster import raster_shape, read_raster
 
-__all__ = ["CaseReader", "grid"]
+__all__ = ["CaseReader", "case_grid"]
 
 Array = NDArray[Any]
 
@@ -91,7 +92,7 @@ class CaseReader(ImageReader):
         return array, _meta(array, place, "NIfTI")
 
 
-def grid(files: Sequence[str]) -> Grid:
+def case_grid(files: Sequence[str]) -> Grid:
     """Shape and place of a case, from headers alone.
 
     Args:
@@ -101,7 +102,7 @@ def grid(files: Sequence[str]) -> Grid:
         DataError: as :meth:`CaseReader.get_data`, as far as headers tell.
 
     Example:
-        >>> grid(["flair.nii.gz"]).shape  # doctest: +SKIP
+        >>> case_grid(["flair.nii.gz"]).shape  # doctest: +SKIP
         (110, 110, 87)
     """
     form = _format(files)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from ..errors import DataError
-from .dicom import Grid, Header, look
+from .dicom import Header, look
 from .formats import DICOM_FORMATS, RASTER_FORMATS, file_format, is_side_file
+from .geometry import Grid
 from .nifti import nifti_grid
 from .raster import raster_shape
 
@@ -38,12 +38,11 @@ class Found(NamedTuple):
     identifiers: tuple[str, ...] = ()
 
 
-def scan(files: Sequence[Path], keep_ids: bool = False) -> Iterator[Found]:
+def scan(files: Sequence[Path]) -> Iterator[Found]:
     """Look at files, in their order; side files (tables, notes, ``DICOMDIR``) are passed over.
 
     Args:
         files: at any number; what is kept of each is small.
-        keep_ids: name patients and series by their identifiers instead of pseudonyms.
 
     Example:
         >>> list(scan([]))
@@ -51,28 +50,27 @@ def scan(files: Sequence[Path], keep_ids: bool = False) -> Iterator[Found]:
     """
     paths = [str(path) for path in files]
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    work = partial(_look_at_chunk, keep_ids=keep_ids)
     with tqdm(total=len(paths), desc="looking at files", unit="file", disable=len(paths) < PARALLEL_FROM) as bar:
-        for found, n in _spread(work, chunks):
+        for found, n in _spread(chunks):
             bar.update(n)
             yield from found
 
 
-def _spread(work: partial[tuple[list[Found], int]], chunks: Sequence[list[str]]) -> Iterator[tuple[list[Found], int]]:
+def _spread(chunks: Sequence[list[str]]) -> Iterator[tuple[list[Found], int]]:
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(chunks) * CHUNK < PARALLEL_FROM or processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(work, chunks)
+        yield from map(_look_at_chunk, chunks)
         return
     # Forked, as PyTorch's loaders are: a fresh interpreter would import torch and MONAI for seconds to read headers.
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(work, chunks)
+        yield from pool.imap(_look_at_chunk, chunks)
 
 
-def _look_at_chunk(paths: list[str], keep_ids: bool) -> tuple[list[Found], int]:
-    return [found for path in paths if (found := _look_at(path, keep_ids)) is not None], len(paths)
+def _look_at_chunk(paths: list[str]) -> tuple[list[Found], int]:
+    return [found for path in paths if (found := _look_at(path)) is not None], len(paths)
 
 
-def _look_at(path: str, keep_ids: bool) -> Found | None:
+def _look_at(path: str) -> Found | None:
     """One file; ``None`` for a side file."""
     try:
         form = file_format(path)
@@ -85,7 +83,7 @@ def _look_at(path: str, keep_ids: bool) -> Found | None:
         if form in RASTER_FORMATS:
             return Found(path, picture=raster_shape(path))
         if form in DICOM_FORMATS:
-            seen = look(path, keep_ids)
+            seen = look(path)
             return Found(path, seen.refused, seen.header, seen.grid, identifiers=seen.identifiers)
         if form in ("NIfTI", "gzip"):
             return Found(path, grid=nifti_grid(path))

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import DataError, OptionError, error_chain, find_anomaly_error
+from ..errors import DataError, OptionError, error_chain, find_anomaly_error, reason
 from ..transforms.tensors import plain
-from .cache import CaseCache, KeptStacks
+from .cache import CaseCache, KeptCases
 from .cases import Case, Refusal, case_refusal
-from .formats import reason
-from .stack import Stack, Transform, count_slices, read_stack, slice_labels
+from .prepared import PreparedCase, Transform, count_slices, prepare_case, slice_labels
 
 __all__ = ["SliceDataset"]
 
@@ -33,7 +32,7 @@ class _Last(NamedTuple):
     """The case that was decoded last."""
 
     case: int
-    stack: Stack
+    stack: PreparedCase
     labels: Tensor
     refused: str
 
@@ -55,7 +54,7 @@ class SliceDataset(Dataset[Sample]):
 
     Args:
         data: the cases.
-        transform: applied once per case, to a copy of its dictionary; see :func:`~monai_anomaly.data.stack.read_stack`. Draws nothing at random.
+        transform: applied once per case, to a copy of its dictionary; see :func:`~monai_anomaly.data.prepared.prepare_case`. Draws nothing at random.
         spatial_size: H and W.
         keep: decode everything now and keep it as it comes from ``transform`` (training); a grey slice of 256 x 256 pixels takes 0.25 MiB. A case that fails
             is left out, logged and put into :attr:`refused`. Otherwise (scoring) cases are decoded when asked for and only the last one is held; a case that
@@ -112,17 +111,17 @@ class SliceDataset(Dataset[Sample]):
         if not self.cases:
             raise DataError("There are no cases to take slices from; expected at least one: check the data folder and the split.")
         self.spatial_size, self.slice_transform = int(spatial_size), slice_transform
-        self._prepare = functools.partial(read_stack, transform=transform, side=self.spatial_size)
+        self._prepare = functools.partial(prepare_case, transform=transform, side=self.spatial_size)
         self.neighbours, self.cache = int(neighbours), cache
         self.has_masks = any("mask" in case for case in self.cases)
         self.refused: tuple[Refusal, ...] = ()
         self.n_empty = self.n_marked = self.n_cached = 0
         self._rules: dict[int, str] = {}
         self._last: _Last | None = None
-        self._kept: KeptStacks | None = None
+        self._kept: KeptCases | None = None
         self.index: list[tuple[int, int]] = []
         if keep:
-            self._kept = KeptStacks(len(self.cases), cache, max_memory_bytes, self._reread)
+            self._kept = KeptCases(len(self.cases), cache, max_memory_bytes, self._reread)
             self._keep_all(self._kept, drop_empty, drop_marked, progress)
         else:
             self._lengths = [count_slices(case, transform) for case in self.cases]
@@ -181,7 +180,7 @@ class SliceDataset(Dataset[Sample]):
             raise DataError(f"A slice becomes an image of shape {tuple(image.shape)}; expected {expected}: check slice_transform.")
         return image
 
-    def _read(self, number: int) -> tuple[Stack, str | None, bool]:
+    def _read(self, number: int) -> tuple[PreparedCase, str | None, bool]:
         """A case, its key if it lies in the cache, and whether it comes from there; raises whatever fails."""
         case = self.cases[number]
         key = self.cache.key(case, self._prepare) if self.cache is not None else None
@@ -189,14 +188,14 @@ class SliceDataset(Dataset[Sample]):
             return self._prepare(case), None, False
         tensors = self.cache.load(key)
         if tensors is not None:
-            return Stack(**tensors), key, True
+            return PreparedCase(**tensors), key, True
         stack = self._prepare(case)
         return stack, key if self.cache.store(key, stack.tensors) else None, False
 
-    def _reread(self, number: int) -> tuple[Stack, str | None]:
+    def _reread(self, number: int) -> tuple[PreparedCase, str | None]:
         return self._read(number)[:2]
 
-    def _accept(self, number: int, stack: Stack) -> Tensor:
+    def _accept(self, number: int, stack: PreparedCase) -> Tensor:
         """Check what is not up to the files alone, and give the label of each slice, ``(S,)``."""
         if self.neighbours and stack.image.shape[1] != 1:
             raise DataError(
@@ -218,10 +217,10 @@ class SliceDataset(Dataset[Sample]):
                 self._rules[number] = stack.rule
                 self.n_cached += cached
             except Exception as error:  # one bad file never ends a batch
-                self._last = _Last(number, Stack.empty_of(n, self.spatial_size), torch.full((n,), -1), _why(error))
+                self._last = _Last(number, PreparedCase.empty_of(n, self.spatial_size), torch.full((n,), -1), _why(error))
         return self._last
 
-    def _keep_all(self, kept: KeptStacks, drop_empty: bool, drop_marked: bool, progress: bool) -> None:
+    def _keep_all(self, kept: KeptCases, drop_empty: bool, drop_marked: bool, progress: bool) -> None:
         refused: list[Refusal] = []
         columns: dict[str, list[Tensor]] = {"rows": [], "labels": [], "empty": []}
         for number, future in enumerate(tqdm(self._in_order(), total=len(self.cases), desc="reading", unit="case", disable=not progress)):
@@ -258,10 +257,10 @@ class SliceDataset(Dataset[Sample]):
             len(refused), self.n_empty, self.n_marked,
         )  # fmt: skip
 
-    def _in_order(self) -> Iterator[Future[tuple[Stack, str | None, bool]]]:
+    def _in_order(self) -> Iterator[Future[tuple[PreparedCase, str | None, bool]]]:
         """Decode with a few threads, never more than a few cases ahead: what is decoded but not yet kept costs memory."""
         threads = min(4, os.cpu_count() or 1)
-        ahead: deque[Future[tuple[Stack, str | None, bool]]] = deque()
+        ahead: deque[Future[tuple[PreparedCase, str | None, bool]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             for number in range(len(self.cases)):
                 ahead.append(pool.submit(self._read, number))

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from .archive import unpack
-from .cases import Case, Refusal, series_refusal, slug, unique_names
+from .cases import Case, Refusal, series_refusal
 from .dicom import Header, check_stack, split_series, stack_affine
 from .folders import user_cache
-from .formats import walk
 from .geometry import plane_of, spacing_of
-from .places import Places, without_suffix
+from .names import slug, unique_names
+from .paths import ShownPaths, walk, without_suffix
 from .scan import Found, scan
 
 __all__ = ["RefusedFilesError", "Source", "gather", "log_refused", "named", "one_source"]
@@ -68,13 +68,13 @@ def gather(files: Iterable[Path], root: Path, keep_ids: bool = False) -> tuple[l
         >>> gather([], Path("."))
         ([], [], 0)
     """
-    places = Places(root, keep_ids)
+    places = ShownPaths(root, keep_ids)
     paths, in_archives = _unpacked(files, places)
     single: dict[int, Found] = {}
     refused: list[Found] = []
     series: dict[tuple[str, str], list[tuple[int, Header]]] = {}
     n_files = 0
-    for number, found in enumerate(scan(paths, keep_ids)):
+    for number, found in enumerate(scan(paths)):
         n_files += 1
         places.learn(Path(found.path), found.identifiers)
         if found.refused:
@@ -136,7 +136,7 @@ def one_source(image: Any, folder: Path) -> tuple[Source, int]:
     return sources[0], n_files
 
 
-def _unpacked(files: Iterable[Path], places: Places) -> tuple[list[Path], list[tuple[Path, str, str, int]]]:
+def _unpacked(files: Iterable[Path], places: ShownPaths) -> tuple[list[Path], list[tuple[Path, str, str, int]]]:
     """The files, those of archives included; and what was refused in archives: archive, place in it, reason, number of files."""
     paths: list[Path] = []
     refused: list[tuple[Path, str, str, int]] = []
@@ -155,7 +155,7 @@ def _unpacked(files: Iterable[Path], places: Places) -> tuple[list[Path], list[t
     return paths, refused
 
 
-def _single(found: Found, places: Places) -> Source:
+def _single(found: Found, places: ShownPaths) -> Source:
     """A file that is a source of its own."""
     place = places.show(without_suffix(Path(found.path)))
     if found.picture is not None:
@@ -170,14 +170,15 @@ def _single(found: Found, places: Places) -> Source:
     kind: Literal["picture", "volume", "frames"] = (
         "picture" if header.kind == "picture" else "frames" if header.kind == "frames" else "volume"
     )
-    return Source(found.path, place, header.patient, header.series, kind, header.modality, grid.shape, spacing, plane)
+    return Source(found.path, place, places.patient(header), places.series(header), kind, header.modality, grid.shape, spacing, plane)
 
 
-def _stacks(slices: Sequence[tuple[int, Header]], places: Places) -> Iterable[tuple[int, Source | Refusal]]:
+def _stacks(slices: Sequence[tuple[int, Header]], places: ShownPaths) -> Iterable[tuple[int, Source | Refusal]]:
     """The stacks of one series, each with the number of its first file, or why there is none."""
     first = slices[0][1]
     place = places.show(Path(first.path).parent)
     number_of = {header.path: number for number, header in slices}
+    name = places.series(first)
     modalities = sorted({header.modality for _, header in slices})
     try:
         if len(modalities) > 1:
@@ -186,18 +187,18 @@ def _stacks(slices: Sequence[tuple[int, Header]], places: Places) -> Iterable[tu
             )
         stacks = split_series([header.slice for _, header in slices if header.slice is not None])
     except DataError as error:
-        yield slices[0][0], series_refusal(first.series, place, str(error), len(slices))
+        yield slices[0][0], series_refusal(name, place, str(error), len(slices))
         return
     for stack in stacks:
         number = min(number_of[one.path] for one in stack)
         try:
             check_stack(stack)
         except DataError as error:
-            yield number, series_refusal(first.series, place, str(error), len(stack))
+            yield number, series_refusal(name, place, str(error), len(stack))
             continue
         affine = stack_affine(stack)
         yield number, Source(
-            [one.path for one in stack], place, first.patient, first.series, "stack", first.modality,
+            [one.path for one in stack], place, places.patient(first), name, "stack", first.modality,
             (*stack[0].shape, len(stack)), spacing_of(affine), plane_of(affine),
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 
 from ..bundle import root
 from ..data import Case, SliceDataset, builtin_study, find_cases, fingerprint, split_calibration
-from ..data.study.files import FOLDER
+from ..data.study.folder import FOLDER
 from ..errors import CheckpointError, DataError, OptionError, unwrapped
 from ..networks import AnomalyDetector
 from ..scoring import Calibration

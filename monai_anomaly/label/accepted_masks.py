@@ -11,8 +11,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
-from ..data.formats import reason
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..files import write_json
 from .dicom_results import SEGMENT_LABEL
 from .pacs import Pacs, check_uid

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydicom import Dataset
 
-from ..data.dicom import Grid
 from ..data.dicom.frames import functional_group
-from ..data.formats import reason
-from ..data.geometry import RAS_TO_LPS
-from ..errors import DataError
+from ..data.geometry import RAS_TO_LPS, Grid
+from ..errors import DataError, reason
 from ..inference import Verdict
 from ..writers.dicom import Algorithm, parametric_map, read_sources, segmentation
 

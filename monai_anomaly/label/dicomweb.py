@@ -15,8 +15,8 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 from numpy.typing import NDArray
 
-from ..data.dicom import Grid
-from ..data.reader import grid
+from ..data.geometry import Grid
+from ..data.reader import case_grid
 from ..inference import Verdict
 from ..writers import read_map_volume, write_map_volume
 from .cache import CACHE_GB
@@ -113,7 +113,7 @@ class PacsDatastore(PacsImages):
             self._drop(uid, FINAL)
             return ""
         if self.get_label_info(uid, FINAL).get("SeriesInstanceUID") != newest.SeriesInstanceUID:
-            place = grid(self._files(uid))
+            place = case_grid(self._files(uid))
             mask = read_segmentation(self.results.read(newest), place)
             self._keep_mask(uid, mask, place, {"SeriesInstanceUID": str(newest.SeriesInstanceUID)})
         return LocalDatastore.get_label_uri(self, uid, FINAL)
@@ -145,7 +145,7 @@ class PacsDatastore(PacsImages):
             self.keep_label(image_id, _checked(label_tag), Path(label_filename), suffix, label_info)
             return image_id
         files = self._files(image_id)
-        place = grid(files)
+        place = case_grid(files)
         mask = read_mask(label_filename, place.affine if place.in_patient else PICTURE, place.shape)
         heatmap, shown = LocalDatastore.get_label_uri(self, image_id, HEATMAP), self.get_label_info(image_id, HEATMAP)
         accepted = not label_info.get("model")  # else it is a model's own, which nobody has looked at

@@ -15,7 +15,7 @@ from requests import RequestException
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import HTTPError, Timeout
 
-from ..data.formats import reason
+from ..errors import reason
 from .refusals import RequestError
 
 __all__ = ["IMAGE_MODALITIES", "Pacs", "check_uid"]

@@ -14,8 +14,7 @@ from typing import Any
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
-from ..data.formats import reason
-from ..errors import DataError
+from ..errors import DataError, reason
 from ..files import write_whole
 from .refusals import RequestError
 

@@ -14,7 +14,8 @@ from typing import Any
 from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 
-from ..data.formats import DICOM_FORMATS, file_format, walk
+from ..data.formats import DICOM_FORMATS, file_format
+from ..data.paths import walk
 from ..errors import DataError
 from ..files import write_whole
 from .normal import mark_by_label

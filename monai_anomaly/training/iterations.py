@@ -10,7 +10,7 @@ import ignite.distributed as idist
 from monai.data import partition_dataset
 
 from ..data import Case
-from ..data.stack import Transform, count_slices
+from ..data.prepared import Transform, count_slices
 from ..errors import DataError, OptionError
 from ..ranks import from_rank_0
 

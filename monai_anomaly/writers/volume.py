@@ -15,9 +15,9 @@ from nibabel.fileholders import FileHolder
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import Case
-from ..data.formats import file_format, reason
+from ..data.formats import file_format
 from ..data.nifti import UNITS_MM, NiftiSpace, nifti_space
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, reason
 from ..files import safe_name, write_whole
 from ..transforms.grid import onto_grid, usable_affine
 from .series import SeriesWriter

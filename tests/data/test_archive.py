@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import signal
 import stat
@@ -357,6 +358,15 @@ def test_killed_in_the_middle(tmp_path, cache):
     os.utime(leftover, (an_hour_ago, an_hour_ago))
     unpack(pack(tmp_path / "y.zip"))
     assert not leftover.exists() and len(list(cache.iterdir())) == 2
+
+
+def test_what_an_earlier_version_unpacked_is_found_with_its_refusals(tmp_path):
+    path = pack(tmp_path / "x.zip", ("../evil", b""))
+    folder, refused = unpack(path)
+    marker = json.loads((folder.parent / archive.MARKER).read_text())
+    (folder.parent / archive.MARKER).write_text(json.dumps(marker | {"refused": [entry[:3] for entry in marker["refused"]]}))
+    (folder / "a/1.dcm").write_bytes(b"one, found and not unpacked again")
+    assert unpack(path) == (folder, refused) and b"found" in (folder / "a/1.dcm").read_bytes()
 
 
 def test_interrupted(tmp_path, cache, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 from support.dicom import make_series
 
 from monai_anomaly.data import find_case, find_cases
-from monai_anomaly.data.cases import case_files, slug, unique_names
+from monai_anomaly.data.cases import case_files
 from monai_anomaly.errors import DataError
 
 
@@ -217,12 +217,6 @@ def test_a_link_that_leads_back(tmp_path):
     picture(tmp_path / "a/1.png")
     (tmp_path / "a/loop").symlink_to(tmp_path)
     assert find_cases(tmp_path).found == 1
-
-
-def test_names():
-    assert slug("..") != "" and "/" not in slug("../../x") and len(slug("x" * 500)) <= 100
-    assert slug("x" * 500) != slug("x" * 499 + "y")
-    assert unique_names(["a", "a-2", "a"]) == ["a", "a-2", "a-3"]
 
 
 @pytest.mark.real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_anomaly.data.cases import pseudonym
+from monai_anomaly.data.names import pseudonym
 from monai_anomaly.data.privacy import identifying_parts, mask_path
 
 NAME = "Müller-Lüdenscheidt^Jörg Ana"

@@ -8,9 +8,9 @@ from monai_anomaly.errors import DataError
 CASES = [{"image": f"{k}.png"} for k in range(11)]
 
 
-@pytest.mark.parametrize("n_ranks", [1, 2, 3, 11])
-def test_every_case_is_on_exactly_one_rank_and_no_rank_has_two_more_than_another(n_ranks):
-    parts = [shard(CASES, rank, n_ranks, seed=3) for rank in range(n_ranks)]
+@pytest.mark.parametrize("processes", [1, 2, 3, 11])
+def test_every_case_is_on_exactly_one_rank_and_no_rank_has_two_more_than_another(processes):
+    parts = [shard(CASES, rank, processes, seed=3) for rank in range(processes)]
     assert sorted(case["image"] for part in parts for case in part) == sorted(case["image"] for case in CASES)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

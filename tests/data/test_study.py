@@ -20,7 +20,8 @@ from highdicom._standard_utils import get_iod_module_map, get_module_attribute_m
 from pydicom.uid import CTImageStorage
 from sklearn.metrics import roc_auc_score
 
-from monai_anomaly.data.study import builtin_study, files, is_builtin_study, write_study
+from monai_anomaly.data.study import builtin_study, is_builtin_study, write_study
+from monai_anomaly.data.study import folder as module
 from monai_anomaly.data.study.phantom import make_phantom
 from monai_anomaly.errors import DataError, OptionError
 
@@ -49,7 +50,7 @@ def headers(study: Path, cases: list[dict[str, Any]]) -> dict[str, list[pydicom.
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PATIENTS", SMALL)
+    monkeypatch.setattr(module, "PATIENTS", SMALL)
 
 
 def read_itk(folder: Path) -> Any:
@@ -176,8 +177,8 @@ def test_the_density_inside_a_mask_differs_from_that_around_it(study: Path, case
 
 
 def test_the_datalist_is_complete_and_splits_by_patient(study: Path, cases: list[dict[str, Any]]) -> None:
-    count = {(p, g): sum(c["part"] == p and c["group"] == g for c in cases) for p, g in files.PATIENTS}
-    assert count == files.PATIENTS
+    count = {(p, g): sum(c["part"] == p and c["group"] == g for c in cases) for p, g in module.PATIENTS}
+    assert count == module.PATIENTS
     assert len({c["patient"] for c in cases}) == len({c["series"] for c in cases}) == len(cases)
     for case in cases:
         assert len(list((study / case["image"]).glob("*.dcm"))) == 8
@@ -259,7 +260,7 @@ def test_builtin_study_is_written_anew_when_it_is_not_the_present_one(tmp_path: 
     folder = builtin_study()
     before = digest(folder)
     if damage == "version":
-        monkeypatch.setattr(files, "VERSION", "next")
+        monkeypatch.setattr(module, "VERSION", "next")
     elif damage == "file":
         next(folder.glob("series/*/CT-003.dcm")).unlink()
     else:
@@ -295,7 +296,7 @@ def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path, monkeypatc
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "write_mask", stop)
+    monkeypatch.setattr(module, "write_mask", stop)
     with pytest.raises(KeyboardInterrupt):
         write_study(tmp_path / "study", progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -312,17 +313,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_several_at_once_get_one_whole_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONAI_DATA_DIRECTORY", str(tmp_path))
     old = builtin_study()
-    monkeypatch.setattr(files, "VERSION", "next")  # the hard case: all of them replace the same old study
+    monkeypatch.setattr(module, "VERSION", "next")  # the hard case: all of them replace the same old study
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda _: builtin_study(), range(4)))
     assert found == {old}
-    assert files._is_whole(old, seed=0)
+    assert module._is_whole(old, seed=0)
     assert [p.name for p in tmp_path.iterdir()] == ["head_ct_phantom"]
 
 
 @pytest.mark.slow
 def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
-    code = f"from monai_anomaly.data.study import files; files.PATIENTS = {SMALL!r}; print(files.builtin_study())"
+    code = f"from monai_anomaly.data.study import folder; folder.PATIENTS = {SMALL!r}; print(folder.builtin_study())"
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "MONAI_DATA_DIRECTORY": str(tmp_path), "PYTHONPATH": root}
     pair = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -143,9 +143,9 @@ def test_another_data_set_is_refused(model, tmp_path):
 
 
 def test_the_built_in_study_is_found_without_being_named(model, tmp_path, monkeypatch):
-    from monai_anomaly.data.study import files
+    from monai_anomaly.data.study import folder
 
-    monkeypatch.setattr(files, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
+    monkeypatch.setattr(folder, "PATIENTS", {("training", "good"): 1, ("testing", "good"): 1})
     monkeypatch.setenv("MONAI_DATA_DIRECTORY", str(tmp_path))
     detector = load_detector(model)
     detector.provenance["settings"]["dataset_dir"] = "head_ct_phantom"

@@ -9,7 +9,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 from support.dicom import OBLIQUE, make_series
 
-from monai_anomaly.data.reader import grid
+from monai_anomaly.data.reader import case_grid
 from monai_anomaly.errors import DataError
 from monai_anomaly.label.dicom_results import dicom_results, read_segmentation
 
@@ -25,7 +25,7 @@ def files(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(files):
-    return grid(files)
+    return case_grid(files)
 
 
 @pytest.fixture(scope="module")

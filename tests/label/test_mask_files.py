@@ -13,7 +13,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 import SimpleITK
 from support.dicom import OBLIQUE, make_series
 
-from monai_anomaly.data.reader import grid
+from monai_anomaly.data.reader import case_grid
 from monai_anomaly.errors import DataError
 from monai_anomaly.label.mask_files import read_mask
 
@@ -28,7 +28,7 @@ def files(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(files):
-    return grid(files)
+    return case_grid(files)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from support.scoring import run_bundle
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import is_builtin_study
-from monai_anomaly.data.study import files as study
+from monai_anomaly.data.study import folder as study
 
 SMALL = {"backbone": "resnet18", "image_size": 64, "epochs": 1, "batch_size": 4}
 

@@ -16,7 +16,7 @@ from support.reading import is_sentence
 
 from monai_anomaly.data import find_cases
 from monai_anomaly.data.cases import case_files
-from monai_anomaly.data.reader import grid
+from monai_anomaly.data.reader import case_grid
 from monai_anomaly.errors import DataError
 from monai_anomaly.writers.dicom import Algorithm, parametric_map, read_sources, segmentation, write_dicom
 
@@ -54,7 +54,7 @@ def test_every_real_series_has_results_on_its_slices_or_a_reason_why_not(dicom, 
     for number, case in enumerate(find_cases(dicom).cases):
         files = case_files(case)
         try:
-            place = grid(files)
+            place = case_grid(files)
         except DataError:
             continue
         values = np.random.default_rng(number).random(place.shape, dtype=np.float32)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .case_cache import CaseCache
 from .describe import describe
-from .kept import KeptStacks
+from .kept import KeptCases
 
-__all__ = ["CaseCache", "KeptStacks", "describe"]
+__all__ = ["CaseCache", "KeptCases", "describe"]

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...memory import available_bytes
-from ..stack import Stack
+from ..prepared import PreparedCase
 from .case_cache import CaseCache
-from .memory import TensorPool
+from .tensor_pool import TensorPool
 
-__all__ = ["KeptStacks"]
+__all__ = ["KeptCases"]
 
 OPEN = 64
 """Files that are mapped at the same time."""
@@ -24,7 +24,7 @@ ENOUGH_TO_TELL = 10
 """After so many cases, and a tenth of them, what all of them will need is foreseen."""
 
 
-class KeptStacks:
+class KeptCases:
     """The slices of each case that are wanted, whatever its number of channels.
 
     Args:
@@ -36,7 +36,7 @@ class KeptStacks:
     """
 
     def __init__(
-        self, n_cases: int, cache: CaseCache | None, max_memory_bytes: int | None, reread: Callable[[int], tuple[Stack, str | None]]
+        self, n_cases: int, cache: CaseCache | None, max_memory_bytes: int | None, reread: Callable[[int], tuple[PreparedCase, str | None]]
     ):
         self.n_cases, self.cache, self.reread = n_cases, cache, reread
         available = available_bytes() if max_memory_bytes is None else None
@@ -46,8 +46,8 @@ class KeptStacks:
         self._image, self._mask = TensorPool(torch.float32), TensorPool(torch.uint8)
         self._slots: dict[int, int] = {}
         self._keys: dict[int, tuple[str | None, int]] = {}
-        self._open: OrderedDict[int, Stack] = OrderedDict()
-        self._places = {name: value.new_zeros(n_cases, *value.shape) for name, value in Stack.empty_of(0, 1).place.items()}
+        self._open: OrderedDict[int, PreparedCase] = OrderedDict()
+        self._places = {name: value.new_zeros(n_cases, *value.shape) for name, value in PreparedCase.empty_of(0, 1).place.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the open files, for worker processes."""
@@ -58,7 +58,7 @@ class KeptStacks:
         """Pixels in memory."""
         return self._image.nbytes + self._mask.nbytes
 
-    def add(self, case: int, stack: Stack, key: str | None, slices: Tensor) -> Tensor:
+    def add(self, case: int, stack: PreparedCase, key: str | None, slices: Tensor) -> Tensor:
         """Keep some slices of a case; cases come in ascending order.
 
         Args:
@@ -107,14 +107,14 @@ class KeptStacks:
         return stack.image, stack.mask
 
     def place(self, case: int) -> dict[str, Tensor]:
-        """Where the slices of a case lie: see :attr:`Stack.place`."""
+        """Where the slices of a case lie: see :attr:`PreparedCase.place`."""
         return {name: table[case] for name, table in self._places.items()}
 
-    def _mapped(self, case: int) -> Stack:
+    def _mapped(self, case: int) -> PreparedCase:
         key, n = self._keys[case]
         tensors = self.cache.load(key) if self.cache is not None and key is not None else None
         if tensors is not None:
-            return Stack(**tensors)
+            return PreparedCase(**tensors)
         stack, key = self.reread(case)
         if len(stack) != n:
             raise DataError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .header import MAX_VOXELS, Header, Slice
-from .read import Grid, grid_of, look, read_dicom
+from .grid import grid_of
+from .header import Header
+from .look import look
+from .read import read_dicom
+from .slice import Slice
 from .stacks import check_stack, split_series, stack_affine
 
-__all__ = [
-    "MAX_VOXELS", "Grid", "Header", "Slice", "check_stack", "grid_of", "look", "read_dicom", "split_series", "stack_affine",
-]  # fmt: skip
+__all__ = ["Header", "Slice", "check_stack", "grid_of", "look", "read_dicom", "split_series", "stack_affine"]

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from ...errors import DataError
 from ..geometry import RAS_TO_LPS
 from .elements import numbers, rescale_of, text, texts
-from .header import Slice, check_plane, step_of
+from .slice import Marks, Slice, check_plane, step_of
 from .stacks import check_stack, split_series
 
 __all__ = ["Mosaic", "functional_group", "is_mosaic", "mosaic_of", "slices_of_frames", "stack_of_frames"]
@@ -53,7 +53,10 @@ def slices_of_frames(dataset: Dataset, path: str, shape: tuple[int, int], n_fram
             Slice(
                 path=path, name=name, frame_of_reference=text(dataset, "FrameOfReferenceUID"), shape=shape, spacing=spacing, orientation=orientation,
                 position=position, thickness=step_of(measures),
-                marks=(text(content, "FrameAcquisitionNumber"), "", text(content, "TemporalPositionIndex"), "", "\\".join(texts(dataset, "ImageType")), "", ""),
+                marks=Marks(
+                    acquisition=text(content, "FrameAcquisitionNumber"), time=text(content, "TemporalPositionIndex"),
+                    image_kind="\\".join(texts(dataset, "ImageType")),
+                ),
             )
         )  # fmt: skip
     return slices

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pydicom.dataset import Dataset
 
 from ...errors import DataError
-from ..cases import pseudonym
-from ..raster import MAX_PIXELS
+from ..geometry import MAX_PIXELS, MAX_VOXELS
 from .elements import IDENTIFIERS, integer, numbers, text, texts
+from .slice import Slice, slice_of
 
-__all__ = ["MAX_VOXELS", "Header", "Slice", "check_plane", "parse_header", "step_of"]
+__all__ = ["Header", "parse_header"]
 
 Kind = Literal["slice", "volume", "frames", "picture"]
 
-LARGEST_MM = 1e5
-"""Nothing in a scanner lies a hundred metres away."""
-MAX_VOXELS = 2**29
-"""Largest volume that is decoded (2 GiB as float32; 2,048 slices of 512 x 512): a small file can pretend to be much larger."""
 
 NO_PICTURES = frozenset(
     {"AU", "DOC", "ECG", "FID", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SM", "SR"}
@@ -53,37 +49,18 @@ COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "P
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """One slice in the patient; positions and distances in millimetres, in DICOM's axes (left, posterior, superior)."""
-
-    path: str
-    name: str
-    """How it is called in messages: ``"instance 12"``, ``"frame 3"``."""
-    frame_of_reference: str
-    shape: tuple[int, int]
-    """Rows and columns."""
-    spacing: tuple[float, ...]
-    """Distance between rows and between columns."""
-    orientation: tuple[float, ...]
-    """Direction in which the column index grows (three numbers), then that of the row index."""
-    position: tuple[float, ...]
-    """Centre of the first pixel."""
-    thickness: float
-    """Step to the next slice as the header has it, for a stack of one; 1 if unknown."""
-    marks: tuple[str, ...] = ()
-    """What may tell slices at one position apart: acquisition, echo, time, b-value, kind of image (:data:`monai_anomaly.data.dicom.stacks.MARKS`)."""
-
-
-@dataclass(frozen=True, slots=True)
 class Header:
     """A DICOM file with something to look at."""
 
     path: str
     kind: Kind
-    patient: str
-    """Pseudonym of the patient, or the identifier itself where identifiers are kept."""
-    series: str
-    series_key: str
+    patient: str = field(repr=False)
+    """The PatientID, or what stands in for it. An identifier: :class:`monai_anomaly.data.paths.ShownPaths` says how it is shown."""
+    series: str = field(repr=False)
+    """The SeriesInstanceUID, ``""`` if it is blank; an identifier, too."""
+    frame_and_number: str = field(repr=False)
+    """Frame of reference and SeriesNumber, which with the folder stand in for a blank SeriesInstanceUID."""
+    series_key: str = field(repr=False)
     """Equal for the files of a series: its SeriesInstanceUID, or what stands in for it."""
     modality: str
     shape: tuple[int, int]
@@ -93,7 +70,7 @@ class Header:
     """Of a file of kind ``"slice"``."""
 
 
-def parse_header(dataset: Dataset, path: str, has_pixels: bool, pixel_bytes: int | None = None, keep_ids: bool = False) -> Header:
+def parse_header(dataset: Dataset, path: str, has_pixels: bool, pixel_bytes: int | None = None) -> Header:
     """Check that a data set shows something, and take from it what is needed.
 
     Args:
@@ -101,7 +78,6 @@ def parse_header(dataset: Dataset, path: str, has_pixels: bool, pixel_bytes: int
         path: of the file.
         has_pixels: whether pixels follow.
         pixel_bytes: bytes of uncompressed pixels in the file, if known.
-        keep_ids: name patients and series by their identifiers instead of pseudonyms.
 
     Raises:
         DataError: no picture, a localizer, values that cannot be, more pixels than the file or the memory can hold, or a slice without a place.
@@ -129,8 +105,6 @@ def parse_header(dataset: Dataset, path: str, has_pixels: bool, pixel_bytes: int
         text(dataset, tag) for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber")
     )
     folder = Path(path).absolute().parent
-    series_key = series or f"{folder} {frame} {number}"
-    patient_key = patient_id or study or frame or folder.name
     kind = _kind(dataset, modality, sop_class, image_type, n_frames)
     colour = text(dataset, "PhotometricInterpretation") in COLOURS
     rescaled = bool(numbers(dataset, "RescaleSlope")) and bool(numbers(dataset, "RescaleIntercept"))
@@ -142,9 +116,10 @@ def parse_header(dataset: Dataset, path: str, has_pixels: bool, pixel_bytes: int
     return Header(
         path=path,
         kind=kind,
-        patient=patient_key if keep_ids else pseudonym("p", patient_key),
-        series=(series or folder.name) if keep_ids else pseudonym("s", series or f"{folder.name} {frame} {number}"),
-        series_key=series_key,
+        patient=patient_id or study or frame or folder.name,
+        series=series,
+        frame_and_number=f"{frame} {number}",
+        series_key=series or f"{folder} {frame} {number}",
         modality=modality,
         shape=shape,
         n_frames=n_frames,
@@ -196,80 +171,3 @@ def _kind(dataset: Dataset, modality: str, sop_class: str, image_type: list[str]
             f"{missing} is missing; expected it in every {modality or PLACED[sop_class]} slice, to know where it lies: export it again, or as PNG."
         )
     return "picture"
-
-
-def slice_of(dataset: Dataset, path: str, shape: tuple[int, int]) -> Slice:
-    """The place of a single-frame file in the patient.
-
-    Raises:
-        DataError: values that are no geometry.
-
-    Example:
-        >>> slice_of(dataset, "slice.dcm", (512, 512)).position  # doctest: +SKIP
-        (-125.0, -120.0, 35.5)
-    """
-    orientation = numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = numbers(dataset, "PixelSpacing", 2)
-    position = numbers(dataset, "ImagePositionPatient", 3)
-    check_plane(orientation, spacing, position)
-    number = text(dataset, "InstanceNumber")
-    return Slice(
-        path=path,
-        name=f"instance {number}" if number.isdecimal() and len(number) < 10 else "an instance without number",
-        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-        shape=shape,
-        spacing=spacing,
-        orientation=orientation,
-        position=position,
-        thickness=step_of(dataset),
-        marks=(
-            text(dataset, "AcquisitionNumber"),
-            text(dataset, "EchoNumbers") or text(dataset, "EchoTime"),
-            text(dataset, "TemporalPositionIdentifier") or text(dataset, "TriggerTime"),
-            text(dataset, "DiffusionBValue") if dataset.get_item("DiffusionBValue") is not None else "",
-            "\\".join(texts(dataset, "ImageType")),
-            text(dataset, "AcquisitionTime"),
-            text(dataset, "ContentTime"),
-        ),
-    )
-
-
-def check_plane(orientation: tuple[float, ...], spacing: tuple[float, ...], position: tuple[float, ...]) -> None:
-    """Refuse directions that are not perpendicular and of length 1, distances that are not positive, and places outside any scanner.
-
-    Raises:
-        DataError: they are not.
-
-    Example:
-        >>> check_plane((1, 0, 0, 0, 1, 0), (0.5, 0.5), (0, 0, 0))
-    """
-    along_row, along_column = orientation[:3], orientation[3:]
-    products = (_dot(along_row, along_row) - 1, _dot(along_column, along_column) - 1, _dot(along_row, along_column))
-    if max(map(abs, products)) > 2e-3:
-        raise DataError(
-            "ImageOrientationPatient does not hold two perpendicular directions of length 1: its geometry cannot be trusted; export it again."
-        )
-    if max(map(abs, (*position, *spacing))) > LARGEST_MM:
-        raise DataError(
-            f"The slice lies or reaches more than {LARGEST_MM / 1000:g} m away; expected a place in a scanner: export it again."
-        )
-    if min(spacing) <= 0:
-        raise DataError(f"PixelSpacing is {' x '.join(f'{x:g}' for x in spacing)} mm; expected positive distances: export it again.")
-
-
-def _dot(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
-
-
-def step_of(dataset: Dataset) -> float:
-    """Distance to the next slice as the header has it, in mm; 1 if it does not say.
-
-    Example:
-        >>> step_of(Dataset())
-        1.0
-    """
-    for tag in ("SpacingBetweenSlices", "SliceThickness"):
-        values = numbers(dataset, tag)
-        if values and values[0] > 0:
-            return values[0]
-    return 1.0

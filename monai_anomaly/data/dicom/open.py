@@ -15,8 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ...errors import DataError
-from ..formats import reason
+from ...errors import DataError, reason
 
 __all__ = ["Opened", "dicom_door", "open_dicom"]
 

@@ -15,8 +15,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, SecondaryCaptureImageStorage, generate_uid
 
-from ...errors import DataError
-from ..formats import reason
+from ...errors import DataError, reason
 
 __all__ = ["colour_pixels", "grey_pixels"]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..geometry import RAS_TO_LPS
-from .header import Slice
+from .slice import Marks, Slice
 
-__all__ = ["MARKS", "check_stack", "order_stack", "split_series", "stack_affine"]
+__all__ = ["check_stack", "order_stack", "split_series", "stack_affine"]
 
 Vector = NDArray[np.float64]
 
@@ -23,8 +23,6 @@ ROUNDING_MM = 0.01 + 1e-6
 SAME_DIRECTION = 1e-3
 TILT_DEGREES = 20.0
 """A lone slice tilted by less against the rest is an error of the series; by more it is another view."""
-MARKS = ("acquisition", "echo", "time", "b-value", "kind of image", "acquisition time", "content time")
-"""What :attr:`Slice.marks` hold, in the order in which they are tried."""
 
 
 def split_series(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -98,7 +96,7 @@ def check_stack(stack: Sequence[Slice]) -> None:
         at = "one position" if places == 1 else f"only {places} positions"
         raise DataError(
             f"The {len(stack)} slices lie at {at}: {stack[smallest].name} and {stack[smallest + 1].name} share one, and neither "
-            f"{', '.join(MARKS[:3])} nor kind of image tells copies or time points apart; expected one slice at each position: export each apart."
+            f"acquisition, echo, time nor kind of image tells copies or time points apart; expected one slice at each position: export each apart."
         )
     worst = int(np.abs(steps - expected).argmax())
     if abs(steps[worst] - expected) > same:
@@ -185,9 +183,8 @@ def _split_repeated(stack: list[Slice]) -> list[list[Slice]]:
     n_positions = len(set(positions))
     if n_positions == len(stack):
         return [stack]
-    singles = [(number,) for number in range(len(MARKS))]
-    for chosen in [*singles, *combinations(range(len(MARKS)), 2)]:  # echoes of several time points need two
-        parts = _group(stack, lambda one, chosen=chosen: tuple(one.marks[number] for number in chosen))  # type: ignore[misc]
+    for chosen in [*combinations(Marks._fields, 1), *combinations(Marks._fields, 2)]:  # echoes of several time points need two
+        parts = _group(stack, lambda one, chosen=chosen: tuple(getattr(one.marks, name) for name in chosen))  # type: ignore[misc]
         if len(parts) > 1 and all(
             len(part) == n_positions == len({tuple(round(x / ROUNDING_MM) for x in one.position) for one in part}) for part in parts
         ):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .files import builtin_study, is_builtin_study, write_study
+from .folder import builtin_study, is_builtin_study, write_study
 
 __all__ = ["builtin_study", "is_builtin_study", "write_study"]

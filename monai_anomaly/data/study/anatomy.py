@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["Grid", "Head", "Volume", "add_noise", "compose", "draw_grid", "draw_head", "ramp", "smooth_field"]
+__all__ = ["Head", "ScanGrid", "Volume", "add_noise", "compose", "draw_grid", "draw_head", "ramp", "smooth_field"]
 
 Volume = NDArray[np.float32]
 """Values on the grid, shape (slices, rows, columns)."""
@@ -23,7 +23,7 @@ SIZE_PX = 256
 
 
 @dataclass(frozen=True)
-class Grid:
+class ScanGrid:
     """Where the voxels of a series lie; slices are axial, from bottom to top."""
 
     slices: int
@@ -97,16 +97,16 @@ def _bspline(size: int, step: float, phase: float) -> sparse.csr_array:
     return sparse.csr_array((values.ravel().astype(np.float32), (rows, columns.ravel())), shape=(size, int(columns.max()) + 1))
 
 
-def draw_grid(rng: np.random.Generator) -> Grid:
+def draw_grid(rng: np.random.Generator) -> ScanGrid:
     """Draw the field of view of one patient: 8 axial slices of 256 x 256 pixels from the third ventricle upwards."""
     spacing = round(float(rng.uniform(0.90, 0.95)), 3)
     step = float(rng.choice([5.0, 5.5, 6.0]))
     half = spacing * (SIZE_PX - 1) / 2
     x, y = (round(float(rng.uniform(-5, 5)) - half, 2) for _ in range(2))
-    return Grid(8, spacing, step, (x, y, round(float(rng.uniform(-9, 3)), 2)))
+    return ScanGrid(8, spacing, step, (x, y, round(float(rng.uniform(-9, 3)), 2)))
 
 
-def draw_head(rng: np.random.Generator, grid: Grid) -> Head:
+def draw_head(rng: np.random.Generator, grid: ScanGrid) -> Head:
     """Draw one patient: size, shape, pose, a smooth deformation, gyri, ventricles, densities and calcifications."""
     shape = grid.shape
     z, y, x = (

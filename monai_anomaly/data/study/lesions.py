@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .anatomy import Grid, Head, Volume, ramp, smooth_field
+from .anatomy import Head, ScanGrid, Volume, ramp, smooth_field
 
 __all__ = ["draw_lesion", "paint", "push"]
 
@@ -40,7 +40,7 @@ def paint(hu: Volume, lesion: Lesion) -> tuple[Volume, np.ndarray]:
     return hu + (lesion.hu - hu) * lesion.inside, lesion.inside > 0.5
 
 
-def draw_lesion(rng: np.random.Generator, group: str, number: int, grid: Grid, head: Head) -> Lesion:
+def draw_lesion(rng: np.random.Generator, group: str, number: int, grid: ScanGrid, head: Head) -> Lesion:
     """Draw the ``number``-th lesion of a group ("bleed" or "mass"); the kinds take turns, so that a small study has them all."""
     kinds = KINDS[group]
     return kinds[number % len(kinds)](rng, grid, head)
@@ -55,7 +55,7 @@ def _place(rng: np.random.Generator, head: Head, margin_mm: float, deepest_mm: f
     return index, float(head.x[index, rows[pick], columns[pick]]), float(head.y[index, rows[pick], columns[pick]])
 
 
-def _offsets(grid: Grid, head: Head, place: tuple[int, float, float]) -> tuple[Volume, Volume, Volume]:
+def _offsets(grid: ScanGrid, head: Head, place: tuple[int, float, float]) -> tuple[Volume, Volume, Volume]:
     """Distance in mm of each voxel from the place, along x, y and across the slices."""
     index, x, y = place
     across = (np.arange(grid.slices, dtype=np.float32) - np.float32(index)) * np.float32(grid.step_mm)
@@ -63,7 +63,7 @@ def _offsets(grid: Grid, head: Head, place: tuple[int, float, float]) -> tuple[V
 
 
 def _blob(
-    rng: np.random.Generator, grid: Grid, head: Head, radius_mm: float, half_height_mm: float, *, rough: float, margin_mm: float
+    rng: np.random.Generator, grid: ScanGrid, head: Head, radius_mm: float, half_height_mm: float, *, rough: float, margin_mm: float
 ) -> tuple[Volume, Volume, Volume, Volume]:
     """An irregular ellipsoid: depth below its surface in mm, relative radius, and the offsets from its centre."""
     dx, dy, dz = _offsets(grid, head, _place(rng, head, margin_mm))
@@ -93,11 +93,11 @@ def _outward(rho: Volume, dx: Volume, dy: Volume, reach_mm: float) -> tuple[Volu
     return strength * dx, strength * dy
 
 
-def _texture(rng: np.random.Generator, grid: Grid, mean_hu: float, spread_hu: float) -> Volume:
+def _texture(rng: np.random.Generator, grid: ScanGrid, mean_hu: float, spread_hu: float) -> Volume:
     return np.float32(mean_hu) + np.float32(spread_hu) * smooth_field(rng, grid.shape, (1.5, 5.0, 5.0))
 
 
-def _haematoma(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _haematoma(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """Blood in the tissue: irregular, 50 to 75 HU, a thin dark rim of oedema."""
     radius = float(rng.uniform(8, 18))
     below, rho, dx, dy = _blob(rng, grid, head, radius, float(rng.uniform(8, 15)), rough=0.22, margin_mm=radius)
@@ -105,7 +105,7 @@ def _haematoma(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, hu, head, oedema_mm=float(rng.uniform(2, 5)), oedema_hu=22, shift=_outward(rho, dx, dy, 0.25 * radius))
 
 
-def _subdural(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _subdural(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """Blood under the dura: a crescent along one side, 48 to 70 HU, that pushes the hemisphere."""
     sign = np.float32(rng.choice([-1, 1]))
     index, y0 = int(rng.integers(2, grid.slices - 2)), float(rng.uniform(-25, 30))
@@ -117,7 +117,7 @@ def _subdural(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, _texture(rng, grid, float(rng.uniform(50, 70)), 2.0), head, shift=(shift, np.zeros_like(shift)))
 
 
-def _foci(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _foci(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """Two to four small bright foci near each other, as contusions are."""
     centre = _place(rng, head, 6.0, 30.0)
     below = np.full(grid.shape, np.float32(-99))
@@ -129,7 +129,7 @@ def _foci(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, _texture(rng, grid, float(rng.uniform(58, 76)), 1.5), head, oedema_mm=2.0, oedema_hu=25)
 
 
-def _ring(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _ring(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """A mass with a bright rim, a fluid core, oedema and mass effect."""
     radius = float(rng.uniform(9, 16))
     below, rho, dx, dy = _blob(rng, grid, head, radius, float(rng.uniform(9, 15)), rough=0.12, margin_mm=radius)
@@ -139,7 +139,7 @@ def _ring(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, hu, head, oedema_mm=float(rng.uniform(5, 11)), oedema_hu=19, shift=_outward(rho, dx, dy, 0.45 * radius))
 
 
-def _dark(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _dark(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """A mass less dense than the brain, with a blurred edge."""
     radius = float(rng.uniform(10, 18))
     below, rho, dx, dy = _blob(rng, grid, head, radius, float(rng.uniform(9, 15)), rough=0.2, margin_mm=radius)
@@ -147,7 +147,7 @@ def _dark(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, hu, head, oedema_mm=2.0, oedema_hu=23, shift=_outward(rho, dx, dy, 0.35 * radius))
 
 
-def _equal(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
+def _equal(rng: np.random.Generator, grid: ScanGrid, head: Head) -> Lesion:
     """A mass about as dense as the cortex or a little denser: what gives it away is that the folds are gone, and its thin oedema."""
     radius = float(rng.uniform(10, 17))
     below, rho, dx, dy = _blob(rng, grid, head, radius, float(rng.uniform(9, 15)), rough=0.1, margin_mm=radius)
@@ -155,7 +155,7 @@ def _equal(rng: np.random.Generator, grid: Grid, head: Head) -> Lesion:
     return _finish(below, hu, head, oedema_mm=float(rng.uniform(3, 7)), oedema_hu=20, shift=_outward(rho, dx, dy, 0.45 * radius))
 
 
-KINDS: dict[str, tuple[Callable[[np.random.Generator, Grid, Head], Lesion], ...]] = {
+KINDS: dict[str, tuple[Callable[[np.random.Generator, ScanGrid, Head], Lesion], ...]] = {
     "bleed": (_haematoma, _subdural, _haematoma, _foci),
     "mass": (_ring, _equal, _ring, _dark, _ring, _equal),
 }

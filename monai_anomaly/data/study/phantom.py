@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Grid, add_noise, compose, draw_grid, draw_head
+from .anatomy import ScanGrid, add_noise, compose, draw_grid, draw_head
 from .brain import brain_hu
 from .lesions import draw_lesion, paint, push
 
@@ -20,7 +20,7 @@ class Phantom:
 
     hu: NDArray[np.int16]
     mask: NDArray[np.uint8]
-    grid: Grid
+    grid: ScanGrid
 
 
 def make_phantom(seed: int, number: int, group: str, turn: int = 0) -> Phantom:

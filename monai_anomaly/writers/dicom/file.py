@@ -12,8 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from ... import __version__
-from ...data.formats import reason
-from ...errors import DataError
+from ...errors import DataError, reason
 from ...files import write_whole
 from .algorithm import NOTICE, Algorithm
 from .source import PATIENT_AND_STUDY, SourceSeries

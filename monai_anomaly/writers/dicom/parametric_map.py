@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydicom.dataset import Dataset
 
-from ...data.formats import reason
-from ...errors import DataError, OptionError
+from ...errors import DataError, OptionError, reason
 from .algorithm import NOTICE, Algorithm
 from .file import completed, equipment
 from .source import source_series

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from ...data.formats import reason
-from ...errors import DataError
+from ...errors import DataError, reason
 from .algorithm import NOTICE, Algorithm
 from .file import completed, equipment, sentence
 from .source import source_series

@@ -15,11 +15,10 @@ from pydicom.uid import UID
 from ...data.dicom import stack_affine
 from ...data.dicom.elements import numbers, text
 from ...data.dicom.frames import functional_group, is_mosaic, slices_of_frames, stack_of_frames
+from ...data.dicom.grid import grid_of_slices
 from ...data.dicom.header import TAGS, parse_header
 from ...data.dicom.open import open_dicom
-from ...data.dicom.read import grid_of_slices
-from ...data.formats import reason
-from ...errors import DataError
+from ...errors import DataError, reason
 from .image import TAKEN_OVER, UIDS, bare_image, placed_image
 
 __all__ = ["PATIENT_AND_STUDY", "SourceSeries", "read_sources", "source_series"]

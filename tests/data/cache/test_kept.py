@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_anomaly.data.cache.kept import KeptStacks
+from monai_anomaly.data.cache.kept import KeptCases
 
 
 @pytest.mark.parametrize(("processes", "limit"), [(None, 500), ("1", 500), ("2", 250), ("5", 100)])
@@ -12,5 +12,5 @@ def test_the_processes_of_a_machine_share_half_of_its_memory(monkeypatch, proces
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     else:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    assert KeptStacks(1, None, None, reread=lambda case: pytest.fail("not asked")).limit == limit
-    assert KeptStacks(1, None, 700, reread=lambda case: pytest.fail("not asked")).limit == 700
+    assert KeptCases(1, None, None, reread=lambda case: pytest.fail("not asked")).limit == limit
+    assert KeptCases(1, None, 700, reread=lambda case: pytest.fail("not asked")).limit == 700

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monai_anomaly.data.dicom import Slice, check_stack, split_series, stack_affine
-from monai_anomaly.data.dicom.stacks import MARKS
+from monai_anomaly.data.dicom.slice import Marks
 from monai_anomaly.errors import DataError
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -17,7 +17,7 @@ CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
 def slices(n=5, step=2.0, orientation=AXIAL, start=0, **changed):
     normal = np.cross(orientation[:3], orientation[3:])
-    one = Slice("", "", "1.2", (20, 30), (0.5, 0.7), orientation, (0.0, 0.0, 0.0), step, ("",) * len(MARKS))
+    one = Slice("", "", "1.2", (20, 30), (0.5, 0.7), orientation, (0.0, 0.0, 0.0), step, Marks())
     return [
         replace(one, path=f"{start + k}", name=f"instance {start + k}", position=tuple(map(float, k * step * normal)), **changed)
         for k in range(n)
@@ -25,8 +25,7 @@ def slices(n=5, step=2.0, orientation=AXIAL, start=0, **changed):
 
 
 def marked(stack, mark, value):
-    number = MARKS.index(mark)
-    return [replace(one, marks=(*one.marks[:number], value, *one.marks[number + 1 :])) for one in stack]
+    return [replace(one, marks=one.marks._replace(**{mark: value})) for one in stack]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -36,7 +35,7 @@ def test_order_does_not_depend_on_the_order_given(seed):
     assert split_series(shuffled) == [stack]
 
 
-@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("mark", Marks._fields)
 def test_each_mark_parts_slices_at_the_same_positions(mark):
     series = marked(slices(4), mark, "1") + marked(slices(4, start=4), mark, "2")
     stacks = split_series(series)
@@ -47,7 +46,7 @@ def test_each_mark_parts_slices_at_the_same_positions(mark):
 
 
 def test_a_mark_that_differs_in_every_slice_parts_nothing():
-    series = [replace(one, marks=(*one.marks[:6], str(k))) for k, one in enumerate(slices(4) + slices(4, start=4))]
+    series = [replace(one, marks=one.marks._replace(content_time=str(k))) for k, one in enumerate(slices(4) + slices(4, start=4))]
     (stack,) = split_series(series)
     with pytest.raises(DataError, match="8 slices lie at only 4 positions: instance 0 and instance 4 share one"):
         check_stack(stack)

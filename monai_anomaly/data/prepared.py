@@ -17,9 +17,9 @@ from ..errors import DataError
 from ..transforms import OrientSlicesd
 from ..transforms.tensors import metadata, plain
 from .cases import Case, case_files
-from .reader import grid
+from .reader import case_grid
 
-__all__ = ["Stack", "count_slices", "read_stack", "slice_labels"]
+__all__ = ["PreparedCase", "count_slices", "prepare_case", "slice_labels"]
 
 PLACE = ("slice_affine", "slice_shape", "source_affine", "source_shape", "in_patient")
 
@@ -27,11 +27,11 @@ Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Stack:
+class PreparedCase:
     """The S slices of a case, and where they lie. Tensors only: this is what is cached.
 
     Example:
-        >>> Stack.empty_of(n=2, side=8).image.shape
+        >>> PreparedCase.empty_of(n=2, side=8).image.shape
         torch.Size([2, 1, 8, 8])
     """
 
@@ -57,7 +57,7 @@ class Stack:
     """``(N,)`` uint8: the rule that scaled the values, as text in UTF-8."""
 
     @classmethod
-    def empty_of(cls, n: int, side: int) -> Stack:
+    def empty_of(cls, n: int, side: int) -> PreparedCase:
         """Black slices that lie nowhere."""
         nowhere, nothing = torch.eye(4, dtype=torch.float64), torch.zeros(3, dtype=torch.long)
         return cls(
@@ -69,7 +69,7 @@ class Stack:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name; ``Stack(**tensors)`` brings it back."""
+        """All of it by name; ``PreparedCase(**tensors)`` brings it back."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -87,7 +87,7 @@ class Stack:
         return len(self.image)
 
 
-def read_stack(case: Case, transform: Transform, side: int) -> Stack:
+def prepare_case(case: Case, transform: Transform, side: int) -> PreparedCase:
     """Decode and preprocess a case.
 
     Args:
@@ -100,7 +100,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
         DataError: other shapes. Whatever the transform raises comes through as it is.
 
     Example:
-        >>> read_stack({"image": "scan.png"}, preprocessing, side=256).image.shape  # doctest: +SKIP
+        >>> prepare_case({"image": "scan.png"}, preprocessing, side=256).image.shape  # doctest: +SKIP
         torch.Size([1, 1, 256, 256])
     """
     out = transform(dict(case))
@@ -110,7 +110,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
         raise DataError(
             f"The transforms give an image of shape {tuple(image.shape)}; expected (channels, {side}, {side}, slices): check them."
         )
-    blank = Stack.empty_of(n, side)
+    blank = PreparedCase.empty_of(n, side)
     mask, marked = blank.mask, blank.marked
     if "mask" in case:
         drawn = plain(out["mask"])
@@ -120,7 +120,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
         marked = plain(out["mask_any"]).bool().reshape(n) if "mask_any" in out else mask.flatten(1).any(dim=1)
     meta = metadata(out["image"])
     flat = {MetaKeys.ORIGINAL_AFFINE: np.eye(4), MetaKeys.SPATIAL_SHAPE: (side, side, n)} | meta
-    return Stack(
+    return PreparedCase(
         image=image.permute(3, 0, 1, 2).float().contiguous(),
         mask=mask,
         marked=marked,
@@ -134,7 +134,7 @@ def read_stack(case: Case, transform: Transform, side: int) -> Stack:
     )
 
 
-def slice_labels(case: Case, stack: Stack) -> Tensor:
+def slice_labels(case: Case, stack: PreparedCase) -> Tensor:
     """Labels of the slices of a case ``(S,)``: 0 normal, 1 abnormal, -1 unknown.
 
     Args:
@@ -145,7 +145,7 @@ def slice_labels(case: Case, stack: Stack) -> Tensor:
         DataError: the case's label contradicts its mask.
 
     Example:
-        >>> slice_labels({"image": "1.nii.gz", "label": 1}, Stack.empty_of(n=2, side=8)).tolist()
+        >>> slice_labels({"image": "1.nii.gz", "label": 1}, PreparedCase.empty_of(n=2, side=8)).tolist()
         [-1, -1]
     """
     label, n = case.get("label", -1), len(stack)
@@ -159,7 +159,7 @@ def slice_labels(case: Case, stack: Stack) -> Tensor:
 
 
 def count_slices(case: Case, transform: Transform) -> int:
-    """How many slices :func:`read_stack` will give, from headers alone. A case that cannot be opened counts as one slice.
+    """How many slices :func:`prepare_case` will give, from headers alone. A case that cannot be opened counts as one slice.
 
     Args:
         case: the case.
@@ -175,7 +175,7 @@ def count_slices(case: Case, transform: Transform) -> int:
     if len(files) > 1 and all(step.plane == "native" for step in turns):
         return len(files)
     try:
-        place = grid(files)
+        place = case_grid(files)
         # On torch's device "meta" a volume has a shape and no values: turning it costs nothing.
         volume = MetaTensor(torch.empty(1, *place.shape, device="meta"), affine=torch.as_tensor(place.affine))
         volume.meta["geometry"] = "patient" if place.in_patient else "none"

@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from .anatomy import Grid
+from .anatomy import ScanGrid
 from .phantom import Phantom
 
 __all__ = ["write_mask", "write_series"]
@@ -46,11 +46,11 @@ def write_series(folder: Path, phantom: Phantom, *, patient: str, entropy: list[
         dataset.save_as(folder / f"CT-{index + 1:03d}.dcm", enforce_file_format=True)
 
 
-def affine_ras(grid: Grid) -> np.ndarray:
+def affine_ras(grid: ScanGrid) -> np.ndarray:
     """Affine from (column, row, slice) to millimetres in NIfTI's axes (right, anterior, superior).
 
     Example:
-        >>> affine_ras(Grid(8, 0.9, 5.0, (-115.0, -110.0, -4.0)))[:3, 3].tolist()
+        >>> affine_ras(ScanGrid(8, 0.9, 5.0, (-115.0, -110.0, -4.0)))[:3, 3].tolist()
         [115.0, 110.0, -4.0]
     """
     affine = np.diag([-grid.spacing_mm, -grid.spacing_mm, grid.step_mm, 1.0])
@@ -77,7 +77,7 @@ def _uid(*words: str) -> UID:
     return generate_uid(entropy_srcs=["monai_anomaly head CT phantom", *words])
 
 
-def _series_dataset(grid: Grid, patient: str, entropy: list[str]) -> Dataset:
+def _series_dataset(grid: ScanGrid, patient: str, entropy: list[str]) -> Dataset:
     """Everything that the slices of a series share; nothing in it depends on whether the patient is ill."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage

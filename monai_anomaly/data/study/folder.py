@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ...errors import DataError, OptionError
 from ..folders import publish, scratch_folder, user_cache
-from .dicom import write_mask, write_series
+from .patient_files import write_mask, write_series
 from .phantom import make_phantom
 
 __all__ = ["builtin_study", "is_builtin_study", "write_study"]

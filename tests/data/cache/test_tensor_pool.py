@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from monai_anomaly.data.cache import memory
-from monai_anomaly.data.cache.memory import TensorPool
+from monai_anomaly.data.cache import tensor_pool
+from monai_anomaly.data.cache.tensor_pool import TensorPool
 
 
 def test_tensors_of_any_shape_come_back_from_a_few_blocks(monkeypatch):
-    monkeypatch.setattr(memory, "LARGEST_BLOCK", 4000)
+    monkeypatch.setattr(tensor_pool, "LARGEST_BLOCK", 4000)
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 3), (0, 1, 4), (1,), (50, 40), (7, 1, 5), (), (11,)] * 30
     given = [torch.randn(shape, generator=generator) for shape in shapes]

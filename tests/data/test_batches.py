@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monai_anomaly.data import UnitBatches
-from monai_anomaly.data.units import cut_units
+from monai_anomaly.data.batches import cut_units
 from monai_anomaly.errors import OptionError
 
 
