@@ -129,7 +129,7 @@ def _package(group: str, name: str, wanted: object, otherwise: str) -> Finding:
 
 
 def _bundles() -> Iterator[Finding]:
-    from .bundle import root
+    from .bundle_root import root
 
     folder = Path(root("common")).parent
     names = sorted(path.parent.name for path in folder.glob("*/train.json"))

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_anomaly"
 
 ORDER = (
     "__version__", "errors", "memory", "files", "pickle_claims", "state_file", "_torchvision", "_optional_decoder",  # the ground
+    "command_line", "bundle_root",  # how a run is told, and where its bundle lies
     "transforms", "data", "networks", "losses", "scoring", "metrics", "training", "writers", "report",  # the way of the data
     "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
     "label", "__main__",
@@ -72,6 +73,14 @@ def test_imports_go_from_top_to_bottom_only():
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_mathematics_knows_no_files_and_results_know_no_networks(name):
     assert not [(file, to) for file, to in IMPORTS if part(file) == name and part(to) in FORBIDDEN[name]]
+
+
+def test_how_a_run_is_told_needs_no_data_and_no_networks():
+    assert {part(to) for file, to in IMPORTS if part(file) in ("command_line", "bundle_root")} <= {
+        "errors",
+        "_optional_decoder",
+        "command_line",
+    }
 
 
 def test_networks_read_weights_and_no_other_files():
