@@ -31,7 +31,7 @@ READ_WEIGHTS = {"networks/weights.py", "networks/released.py"}
 
 
 def imports() -> list[tuple[str, str]]:
-    """File and what it imports of this package, wherever in the file: ``("losses/cosine.py", "networks.features.Features")``."""
+    """File and what it imports of this package, wherever in the file: ``("losses/similarity.py", "networks.features.Features")``."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         folder = path.relative_to(PACKAGE).parent.parts
@@ -60,7 +60,7 @@ IMPORTS = imports()
 
 def test_the_list_is_of_what_there_is():
     assert {part(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")} - {"__init__"} == {*ORDER} - {"__version__"}
-    assert {("losses/cosine.py", "networks"), ("data/study/files.py", "errors"), ("__main__.py", "doctor")} <= {
+    assert {("losses/similarity.py", "networks"), ("data/study/files.py", "errors"), ("__main__.py", "doctor")} <= {
         (file, part(to)) for file, to in IMPORTS
     }
 
