@@ -28,7 +28,7 @@ from lean import medians
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.compare.process import config_command
 from monai_anomaly.data import find_cases, split_calibration
 from monai_anomaly.export import FORMATS, MAP_TOLERANCE, export_detector, open_exported

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.compare import bundle_names
 from monai_anomaly.networks.teacher import build_resnet
 from monai_anomaly.training import DistillationTrainer

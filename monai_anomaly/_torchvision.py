@@ -24,7 +24,7 @@ import torch
 
 from .errors import AnomalyError
 
-__all__ = ["torchvision"]
+__all__ = ["stands_in", "torchvision"]
 
 _library: torch.library.Library | None = None  # the schemas live only as long as this object
 
@@ -60,3 +60,6 @@ if TYPE_CHECKING:
     import torchvision
 else:
     torchvision = _import_torchvision()
+
+stands_in: bool = _library is not None
+"""Whether the schemas declared here stand in for torchvision's own library, which does not fit this torch."""

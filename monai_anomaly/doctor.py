@@ -108,9 +108,9 @@ def _packages() -> Iterator[Finding]:
     for requirement in map(Requirement, metadata.requires(PACKAGE) or []):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _package("packages", requirement.name, requirement.specifier, BROKEN)
-    from ._torchvision import _library, torchvision
+    from ._torchvision import stands_in, torchvision
 
-    if _library is not None:
+    if stands_in:
         yield Finding(
             "packages", "torchvision", f"{torchvision.__version__} was built for another torch: networks work, its detection operators do not", NOTE,
             "no run needs them; a build that fits comes from where this torch came from.",
@@ -129,7 +129,7 @@ def _package(group: str, name: str, wanted: object, otherwise: str) -> Finding:
 
 
 def _bundles() -> Iterator[Finding]:
-    from .bundle import root
+    from .bundle_root import root
 
     folder = Path(root("common")).parent
     names = sorted(path.parent.name for path in folder.glob("*/train.json"))

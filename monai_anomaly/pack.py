@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from .bundle import root
+from .bundle_root import root
 from .errors import DataError, OptionError
 from .files import refuse_existing, write_whole
 from .training import load_detector

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_anomaly"
 ORDER = (
     "__version__", "errors", "ranks", "versions", "differences", "memory", "files",
     "pickle_claims", "state_file", "_torchvision", "_optional_decoder",  # the ground
+    "command_line", "bundle_root",  # how a run is told, and where its bundle lies
     "transforms", "data", "networks", "losses", "scoring", "metrics", "evaluation", "training", "writers", "report",  # the way of the data
     "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
     "label", "__main__",
@@ -31,7 +32,7 @@ READ_WEIGHTS = {"networks/weights.py", "networks/released.py"}
 
 
 def imports() -> list[tuple[str, str]]:
-    """File and what it imports of this package, wherever in the file: ``("losses/cosine.py", "networks.features.Features")``."""
+    """File and what it imports of this package, wherever in the file: ``("losses/similarity.py", "networks.features.Features")``."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         folder = path.relative_to(PACKAGE).parent.parts
@@ -60,7 +61,7 @@ IMPORTS = imports()
 
 def test_the_list_is_of_what_there_is():
     assert {part(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")} - {"__init__"} == {*ORDER} - {"__version__"}
-    assert {("losses/cosine.py", "networks"), ("data/study/folder.py", "errors"), ("__main__.py", "doctor")} <= {
+    assert {("losses/similarity.py", "networks"), ("data/study/folder.py", "errors"), ("__main__.py", "doctor")} <= {
         (file, part(to)) for file, to in IMPORTS
     }
 
@@ -73,6 +74,14 @@ def test_imports_go_from_top_to_bottom_only():
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_mathematics_knows_no_files_and_results_know_no_networks(name):
     assert not [(file, to) for file, to in IMPORTS if part(file) == name and part(to) in FORBIDDEN[name]]
+
+
+def test_how_a_run_is_told_needs_no_data_and_no_networks():
+    assert {part(to) for file, to in IMPORTS if part(file) in ("command_line", "bundle_root")} <= {
+        "errors",
+        "_optional_decoder",
+        "command_line",
+    }
 
 
 def test_networks_read_weights_and_no_other_files():

@@ -10,7 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 GOOD_TORCHVISION = '"""A build that works."""\n__version__ = "good"\n'
 BAD_TORCHVISION = 'print("tried")\nraise RuntimeError("Detected that torch and torchvision were compiled with different CUDA versions")\n'
-REPORT = "from monai_anomaly import _torchvision as shim; print(shim.torchvision.__version__, shim._library)"
+MISFIT_TORCHVISION = """import torch
+if not hasattr(torch.ops.torchvision, "nms"):
+    raise RuntimeError("operator torchvision::nms does not exist")
+__version__ = "misfit"
+"""
+REPORT = "from monai_anomaly import _torchvision as shim; print(shim.torchvision.__version__, shim.stands_in)"
 
 
 def run(code: str, *paths: Path, warnings: str = "default") -> subprocess.CompletedProcess[str]:
@@ -45,7 +50,12 @@ def test_a_working_build_is_left_alone(tmp_path: Path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(GOOD_TORCHVISION)
     for before in ("", "import torchvision; "):
-        assert run(before + REPORT, tmp_path).stdout.split() == ["good", "None"]
+        assert run(before + REPORT, tmp_path).stdout.split() == ["good", "False"]
+
+
+def test_what_a_build_for_another_torch_lacks_is_stood_in_for(tmp_path: Path):
+    (tmp_path / "torchvision.py").write_text(MISFIT_TORCHVISION)
+    assert run(REPORT, tmp_path).stdout.split() == ["misfit", "True"]
 
 
 def test_another_failure_is_not_covered_up(tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
-from ..bundle import root
+from ..bundle_root import root
 from ..errors import OptionError
 
 __all__ = ["Spec", "bundle_names", "check_flags", "parse_flags", "parse_spec"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..bundle import root
+from ..bundle_root import root
 from ..data import Case, SliceDataset, builtin_study, find_cases, fingerprint, split_calibration
 from ..data.study.folder import FOLDER
 from ..errors import CheckpointError, DataError, OptionError, unwrapped

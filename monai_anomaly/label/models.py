@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..bundle import root
+from ..bundle_root import root
 from ..compare import bundle_names
 from ..errors import CheckpointError, OptionError
 from ..files import file_sha256

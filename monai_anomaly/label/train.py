@@ -20,7 +20,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.tasks.train import TrainTask
 
-from ..bundle import begin
+from ..command_line import begin
 from ..data import Case, find_cases, write_datalist
 from ..errors import AnomalyError, DataError, OptionError, unwrapped
 from ..files import write_whole

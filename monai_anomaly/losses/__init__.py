@@ -2,14 +2,14 @@
 
 from .consistency import ConsistencyLoss
 from .contrastive import ContrastiveLoss
-from .cosine import SimilarityLoss, cosine_distance, level_map
+from .cosine import cosine_distance, level_map
 from .projection import ProjectionLoss
-from .refinement import SegmentationLoss
-from .required import required
+from .segmentation import SegmentationLoss
+from .similarity import SimilarityLoss
 from .spatial import SpatialLoss
 from .weighted import WeightedSum
 
 __all__ = [
     "ConsistencyLoss", "ContrastiveLoss", "ProjectionLoss", "SegmentationLoss", "SimilarityLoss", "SpatialLoss", "WeightedSum", "cosine_distance",
-    "level_map", "required",
+    "level_map",
 ]  # fmt: skip

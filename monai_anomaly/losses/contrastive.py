@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..networks import Features
 from .cosine import cosine_distance, level_map
-from .required import required
 
 __all__ = ["ContrastiveLoss"]
 
@@ -50,7 +49,7 @@ class ContrastiveLoss(nn.Module):
         Raises:
             OptionError: the system has no scale weights, or was not given pseudo-abnormal images.
         """
-        pseudo_teacher, weights = required(features, "pseudo_teacher", "scale_weights", by="ContrastiveLoss")
+        pseudo_teacher, weights = features.required("pseudo_teacher", "scale_weights", by="ContrastiveLoss")
         near = self._weighted(features.teacher, features.student, weights)
         far = self._weighted(pseudo_teacher, features.student, weights)
         # Where a student equals the disturbed teacher the denominator is 0, or below by rounding.

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ..networks import Features
 from .cosine import level_map
-from .required import required
 
 __all__ = ["ProjectionLoss"]
 
@@ -30,6 +29,6 @@ class ProjectionLoss(nn.Module):
         Raises:
             OptionError: the system has no projections.
         """
-        (projected,) = required(features, "projected", by="ProjectionLoss")
+        (projected,) = features.required("projected", by="ProjectionLoss")
         levels = zip(features.teacher, projected, strict=True)
         return torch.stack([level_map(t.detach(), p).mean() for t, p in levels if p is not None]).sum()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..networks import Features
 from .cosine import cosine_distance
-from .required import required
 
 __all__ = ["SpatialLoss"]
 
@@ -44,6 +43,6 @@ class SpatialLoss(nn.Module):
         Raises:
             OptionError: the features asked for are not there.
         """
-        (student,) = required(features, self.student, by="SpatialLoss")
+        (student,) = features.required(self.student, by="SpatialLoss")
         levels = zip(features.teacher, student, strict=True)
         return torch.stack([cosine_distance(t.detach(), s, (2, 3)).mean() for t, s in levels]).sum()

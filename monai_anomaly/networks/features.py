@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..errors import OptionError
 from ..transforms.pseudo import PseudoAbnormal
 
 __all__ = ["Features"]
@@ -34,6 +35,37 @@ class Features(NamedTuple):
     """The clean images ``(B, 3, H, W)``, teacher-normalised, where a loss compares images."""
     pseudo: PseudoAbnormal | None = None
     """The pseudo-abnormal images, teacher-normalised, with their masks, where a loss compares images."""
+
+    def required(self, *names: str, by: str) -> tuple[Any, ...]:
+        """Take fields that not every system fills.
+
+        Args:
+            names: of the fields.
+            by: who needs them, for the message.
+
+        Returns:
+            The fields' values, in order.
+
+        Raises:
+            OptionError: the system did not fill one of them.
+
+        Example:
+            >>> import torch
+            >>> levels = (torch.zeros(1, 4, 2, 2),)
+            >>> Features(teacher=levels, student=levels).required("scale_weights", by="The weighted map")
+            Traceback (most recent call last):
+            ...
+            monai_anomaly.errors.OptionError: The weighted map needs scale_weights of the features; the system gave only teacher, student: ...
+        """
+        values = tuple(getattr(self, name) for name in names)
+        missing = [name for name, value in zip(names, values, strict=True) if value is None]
+        if missing:
+            given = ", ".join(name for name, value in zip(self._fields, self, strict=True) if value is not None)
+            raise OptionError(
+                f"{by} needs {', '.join(missing)} of the features; the system gave only {given}: choose a system that computes them"
+                f"{', trained with pseudo-anomalies,' if any(name.startswith('pseudo') for name in missing) else ''} or another rule."
+            )
+        return values
 
     def float(self) -> Features:
         """The same features as float32, in which cosines and sums are computed whatever the network's precision was."""

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from ..errors import OptionError
-from ..losses import level_map, required
+from ..losses import level_map
 from ..networks import Features
 
 __all__ = ["AnomalyMap", "upsample_blur_matrix"]
@@ -148,7 +148,7 @@ class AnomalyMap(nn.Module):
 
     def _fused(self, features: Features, distances: list[Tensor], size: Sequence[int]) -> Tensor:
         if self.fusion == "weighted":
-            (weights,) = required(features, "scale_weights", by="A map with fusion 'weighted'")
+            (weights,) = features.required("scale_weights", by="A map with fusion 'weighted'")
             # Up-sampling and blur are linear: weighing the small maps is weighing the large ones.
             distances = [weights[:, level - 1, None, None].float() * distance for level, distance in zip(self.maps, distances, strict=True)]
         total = self._upsampled(distances[0], size, self.sigma_px)

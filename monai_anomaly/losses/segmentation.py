@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from ..errors import OptionError
 from ..networks import Features
 from .cosine import level_map
-from .required import required
 
 __all__ = ["SegmentationLoss"]
 
@@ -48,7 +47,7 @@ class SegmentationLoss(nn.Module):
         Raises:
             OptionError: the system was not given pseudo-abnormal images, or has no branch for them.
         """
-        teacher, student, image, pseudo = required(features, "pseudo_teacher", "pseudo_student", "image", "pseudo", by="SegmentationLoss")
+        teacher, student, image, pseudo = features.required("pseudo_teacher", "pseudo_student", "image", "pseudo", by="SegmentationLoss")
         with torch.no_grad():
             wanted = self._wanted(image, pseudo.image, pseudo.mask)
         maps = [level_map(t.detach(), s).unsqueeze(1) for t, s in zip(teacher, student, strict=True)]
