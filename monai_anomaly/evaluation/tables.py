@@ -97,13 +97,7 @@ class ResultTables:
         Args:
             scored: what is known so far.
         """
-        series = pool_series(scored.slices, self.cases, self.series_pooling)
-        ranks = rankdata([-row.score for row in series], method="min").tolist()
-        return {
-            "images": [self._image_row(row) for row in scored.slices],
-            "series": [self._series_row(row, int(rank), scored.findings) for row, rank in zip(series, ranks, strict=True)],
-            "patients": [self._patient_row(row) for row in pool_patients(scored.slices, self.cases, self.series_pooling)],
-        }
+        return self._rows(scored, self._patients(scored))
 
     def write(self, scored: Scored) -> dict[str, Any]:
         """Write all of them; ``metrics.json`` is the last, and says whether cases are left to be scored.
@@ -114,14 +108,13 @@ class ResultTables:
         Returns:
             The content of ``metrics.json``.
         """
-        slices = scored.slices
-        patients = pool_patients(slices, self.cases, self.series_pooling)
+        slices, patients = scored.slices, self._patients(scored)
         metrics: dict[str, Any] = {"image": score_metrics(slices, self.of_images, self.rate)}
         if len(patients) != len(slices):
             metrics["patient"] = score_metrics(patients, self.of_patients, self.rate)
         if scored.pixel:
             metrics["pixel"] = dict(scored.pixel)
-        tables = self.rows(scored)
+        tables = self._rows(scored, patients)
         for name, rows in tables.items():
             write_csv(self.output_dir / f"{name}.csv", rows)
         n_series = len(tables["series"])
@@ -181,6 +174,18 @@ class ResultTables:
                 logger.info("  at the calibrated threshold %.4f (false-alarm rate %.3f): sensitivity %.3f, specificity %.3f",
                             group["threshold"], group["false_alarm_rate"], group["sensitivity"], group["specificity"])  # fmt: skip
         logger.info("Scores and metrics: %s", self.output_dir)
+
+    def _patients(self, scored: Scored) -> list[PatientScore]:
+        return pool_patients(scored.slices, self.cases, self.series_pooling)
+
+    def _rows(self, scored: Scored, patients: Sequence[PatientScore]) -> dict[str, list[dict[str, Any]]]:
+        series = pool_series(scored.slices, self.cases, self.series_pooling)
+        ranks = rankdata([-row.score for row in series], method="min").tolist()
+        return {
+            "images": [self._image_row(row) for row in scored.slices],
+            "series": [self._series_row(row, int(rank), scored.findings) for row, rank in zip(series, ranks, strict=True)],
+            "patients": [self._patient_row(row) for row in patients],
+        }
 
     def _image_row(self, row: SliceScore) -> dict[str, Any]:
         case = self.cases[row.case]

@@ -56,14 +56,14 @@ class RefreshBatchNorm:
     its own images; the means over all of them are kept.
 
     Args:
-        network: the detector (not its DDP wrapper).
+        detector: the detector (not its DDP wrapper).
         dataset: samples with ``image`` ``(3, H, W)``.
         batch_size: images per batch, as in training.
         seed: the run's seed.
     """
 
-    def __init__(self, network: nn.Module, dataset: Dataset[Any], batch_size: int, seed: int):
-        self.network, self.dataset, self.batch_size, self.seed = network, dataset, batch_size, seed
+    def __init__(self, detector: AnomalyDetector, dataset: Dataset[Any], batch_size: int, seed: int):
+        self.detector, self.dataset, self.batch_size, self.seed = detector, dataset, batch_size, seed
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer, before calibration and saving."""
@@ -73,10 +73,10 @@ class RefreshBatchNorm:
     def __call__(self, engine: Engine) -> None:
         """Measure the statistics."""
         loader = DataLoader(self.dataset, batch_size=self.batch_size, shuffle=True, generator=torch.Generator().manual_seed(self.seed))
-        self.network.train()
-        device = next(self.network.parameters()).device
+        self.detector.train()
+        device = next(self.detector.parameters()).device
         # The teacher's layers stay in evaluation mode: those in training mode are the student's.
-        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm) and module.training]
+        norms = [module for module in self.detector.modules() if isinstance(module, _BatchNorm) and module.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
@@ -84,7 +84,7 @@ class RefreshBatchNorm:
             # Also where layers are synchronised in training: ranks have different numbers of batches here, and would wait for each other for ever.
             norm.forward = functools.partial(_BatchNorm.forward, norm)  # type: ignore[method-assign]
         for batch in loader:
-            self.network(batch["image"].to(device))
+            self.detector(batch["image"].to(device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             del norm.forward

@@ -37,14 +37,14 @@ class CalibrateDetector:
         evaluator: an evaluator over held-out normal scans, or over some training scans when nothing is held out.
         cases: the cases that the evaluator scores.
         detector: receives ``calibration``.
-        held_out: whether the evaluator's scans are held out; if not there is a colour scale but no threshold, and the log says so.
+        are_held_out: whether the evaluator's scans are held out; if not there is a colour scale but no threshold, and the log says so.
         series_pooling: rule from slice scores to the patient's score.
     """
 
     def __init__(
-        self, evaluator: AnomalyEvaluator, cases: Sequence[Case], detector: AnomalyDetector, held_out: bool, series_pooling: str = "max"
+        self, evaluator: AnomalyEvaluator, cases: Sequence[Case], detector: AnomalyDetector, are_held_out: bool, series_pooling: str = "max"
     ):
-        self.evaluator, self.detector, self.held_out = evaluator, detector, bool(held_out)
+        self.evaluator, self.detector, self.are_held_out = evaluator, detector, bool(are_held_out)
         self.series_pooling = Pooling(series_pooling)
         self.collector = ScoreCollector(cases)
         self.collector.attach(evaluator)
@@ -77,7 +77,7 @@ class CalibrateDetector:
         low = float(torch.cat(self._medians).mean())
         hot = float(torch.cat(self._peaks).quantile(0.95))
         calibration: dict[str, Any] = {"colour_range": [low, low + 2 * max(hot - low, 1e-6)], "series_pooling": self.series_pooling.rule}
-        if self.held_out:
+        if self.are_held_out:
             of_patients = Calibration([row.score for row in patients])
             calibration["image"] = Calibration([row.score for row in slices]).to_dict()
             calibration["patient"] = of_patients.to_dict()

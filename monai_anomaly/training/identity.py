@@ -16,7 +16,7 @@ from ..ranks import from_rank_0
 
 __all__ = ["cases_digest", "identify", "identity_differences", "identity_of_model"]
 
-FREE = ("epochs", "dataset_dir", "teacher_weights", "processes")
+FREE = ("epochs", "dataset_dir", "teacher_weights")
 """Settings that are not compared: epochs, which may become more, and those whose content is compared instead."""
 
 _NAMES = {

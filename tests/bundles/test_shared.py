@@ -71,7 +71,7 @@ def test_every_flag_is_documented_once_and_recorded(bundle):
     assert {*added} <= common and all(value == f"@{name}" for name, value in added.items())
     assert {*train["settings"]} <= own | common and all(value == f"@{name}" for name, value in train["settings"].items())
     plain = {key for key, value in train.items() if not isinstance(value, dict) and key not in OF_A_SYSTEM}
-    computed = {"imports", "on_gpu", "rank", "network", "cases", "split", "held_out", "duplicates", "initialize", "run"}
+    computed = {"imports", "on_gpu", "rank", "network", "cases", "split", "validation_cases", "duplicates", "initialize", "run"}
     assert plain - computed <= own | common, plain - computed - own - common
 
 

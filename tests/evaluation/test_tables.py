@@ -11,7 +11,7 @@ from support.slices import Series, calibrate, evaluator, maps_of
 from support.tiny import tiny_detector
 
 from monai_anomaly.data import CaseList
-from monai_anomaly.evaluation import Ledger, RecordSeries, ResultTables, WriteResults
+from monai_anomaly.evaluation import Ledger, RecordSeries, ResultTables, Scored, SliceScore, WriteResults, pool_patients
 from monai_anomaly.scoring import Calibration
 from monai_anomaly.training import save_detector
 from monai_anomaly.writers import AssembleSeries, SaveFindings
@@ -62,6 +62,16 @@ def test_a_series_has_no_p_value_where_held_out_patients_had_several(tmp_path):
     _, tables = results(tmp_path, ["a", "a", "b"], Series(["x", "y"]))
     assert all(row["p_value"] == row["flagged"] == "" and row["score"] and row["rank"] for row in tables["series"])
     assert all(row["p_value"] for row in tables["patients"])
+
+
+def test_the_slices_of_a_patient_are_pooled_once(tmp_path, monkeypatch):
+    """Tables are made again and again while many series are scored."""
+    calls = []
+    monkeypatch.setattr("monai_anomaly.evaluation.tables.pool_patients", lambda *given: calls.append(given) or pool_patients(*given))
+    dataset = Series(["x", "x", "y"])
+    rows = [SliceScore(case, k, -1, 0.5, 0.0) for case, k in dataset.index]
+    tables_of(tiny_detector().eval(), dataset, tmp_path).write(Scored(rows, n_empty=0, refused=[]))
+    assert len(calls) == 1 and len((tmp_path / "patients.csv").read_text().splitlines()) == 3
 
 
 def test_without_findings_the_column_is_empty(tmp_path):

@@ -60,9 +60,9 @@ def evaluator(detector, dataset, handlers=(), batch_size=3):
     return AnomalyEvaluator(torch.device("cpu"), loader, detector, val_handlers=list(handlers))
 
 
-def calibrate(detector, dataset, held_out=True, series_pooling="max"):
+def calibrate(detector, dataset, are_held_out=True, series_pooling="max"):
     engine = Engine(lambda engine, batch: None)
-    CalibrateDetector(evaluator(detector, dataset), dataset.cases, detector, held_out, series_pooling).attach(engine)
+    CalibrateDetector(evaluator(detector, dataset), dataset.cases, detector, are_held_out, series_pooling).attach(engine)
     for _ in range(2):  # the second run starts anew
         engine.run([0])
     return detector.calibration

@@ -12,19 +12,19 @@ from monai_anomaly.scoring import AnomalyMap, Pooling
 from monai_anomaly.training import load_detector, save_detector
 
 
-@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("are_held_out", [True, False])
 @pytest.mark.parametrize("pooling", ["max", "mean", "top_10"])
-def test_each_unit_has_its_own_scores_and_the_model_one_colour_scale(held_out, pooling):
+def test_each_unit_has_its_own_scores_and_the_model_one_colour_scale(are_held_out, pooling):
     detector, dataset = tiny_detector().eval(), Series(["a", "a", "b", "c"], empty=((3, 0),))
     detector.pooling = Pooling(pooling)
-    calibration = calibrate(detector, dataset, held_out, "mean")
+    calibration = calibrate(detector, dataset, are_held_out, "mean")
     maps = maps_of(detector, dataset)
     scored = np.delete(maps.reshape(8, -1), 6, axis=0)
     low, hot = np.quantile(scored, 0.5, axis=1, method="lower").mean(), np.quantile(scored.max(axis=1), 0.95)
     np.testing.assert_allclose(detector.colour_range, (low, low + 2 * (hot - low)), rtol=1e-5)
-    of_normals = {"image", "patient", "pixel", "series_per_patient"} if held_out else set()
+    of_normals = {"image", "patient", "pixel", "series_per_patient"} if are_held_out else set()
     assert set(calibration) == {"colour_range", "series_pooling"} | of_normals
-    if held_out:
+    if are_held_out:
         scores = Pooling(pooling)(torch.from_numpy(scored)).numpy()
         np.testing.assert_allclose(calibration["image"]["scores"], np.sort(scores), rtol=1e-5)
         np.testing.assert_allclose(calibration["patient"]["scores"], np.sort([scores[:4].mean(), scores[4:6].mean(), scores[6]]), rtol=1e-5)
