@@ -201,7 +201,8 @@ def _ignore_optional_decoder() -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .compare import bundle_names, compare, parse_flags
+    from .compare import compare, parse_flags
+    from .pack import bundle_names
 
     _ignore_optional_decoder()
     try:

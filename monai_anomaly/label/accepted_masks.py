@@ -14,7 +14,7 @@ from pydicom.uid import ParametricMapStorage, generate_uid
 from ..data.formats import reason
 from ..errors import DataError
 from ..files import write_json
-from .dicom_results import SEGMENT_LABEL
+from ..writers.dicom import SEGMENT_LABEL
 from .pacs import Pacs, check_uid
 from .refusals import RequestError
 

@@ -15,14 +15,13 @@ from ..data.dicom.frames import functional_group
 from ..data.formats import reason
 from ..errors import DataError
 from ..inference import Verdict
-from ..writers.dicom import Algorithm, parametric_map, read_sources, segmentation
+from ..writers.dicom import SEGMENT_LABEL, Algorithm, parametric_map, read_sources, segmentation
 from .response import RAS_TO_LPS
 
-__all__ = ["HEATMAP", "SEGMENT_LABEL", "dicom_results", "heatmap_info", "read_segmentation"]
+__all__ = ["HEATMAP", "dicom_results", "heatmap_info", "read_segmentation"]
 
 HEATMAP = "heatmap"
 """Tag of the label that holds the map of the model that answered last; it goes to the PACS with the mask that is accepted."""
-SEGMENT_LABEL = "Anomaly"
 _ON_THE_SLICE = 0.01
 """How far, in voxels, a frame may lie beside its slice."""
 

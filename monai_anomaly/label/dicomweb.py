@@ -27,7 +27,8 @@ from .pacs import CONNECT_SECONDS, check_uid
 from .pacs_images import FINAL, PacsImages
 from .record import checked_ending
 from .refusals import RequestError, answering
-from .response import PICTURE, write_result
+from .response import write_result
+from .viewer_grid import viewer_affine
 
 __all__ = ["PacsDatastore", "open_pacs"]
 
@@ -146,7 +147,7 @@ class PacsDatastore(PacsImages):
             return image_id
         files = self._files(image_id)
         place = grid(files)
-        mask = read_mask(label_filename, place.affine if place.in_patient else PICTURE, place.shape)
+        mask = read_mask(label_filename, viewer_affine(place.affine, place.in_patient), place.shape)
         heatmap, shown = LocalDatastore.get_label_uri(self, image_id, HEATMAP), self.get_label_info(image_id, HEATMAP)
         accepted = not label_info.get("model")  # else it is a model's own, which nobody has looked at
         judged = bool(heatmap) and "algorithm" in shown
@@ -225,9 +226,8 @@ class PacsDatastore(PacsImages):
                 entry.image.info.pop(NORMAL, None)
 
     def _keep_mask(self, image_id: str, mask: NDArray[np.bool_], place: Grid, info: dict[str, Any], tag: str = FINAL) -> str:
-        affine = place.affine if place.in_patient else PICTURE
         with self.cache.scratch() as folder:
-            path = write_map_volume(folder / "mask.nii.gz", mask, affine)
+            path = write_map_volume(folder / "mask.nii.gz", mask, viewer_affine(place.affine, place.in_patient))
             self.keep_label(image_id, tag, path, ".nii.gz", {**info, NORMAL: not mask.any()})
         if tag == FINAL:
             self.update_image_info(image_id, {NORMAL: not mask.any()})

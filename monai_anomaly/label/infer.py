@@ -36,7 +36,7 @@ class AnomalyInfer(InferTask):
         keep: told the image and the verdict of each request, for a data store that keeps maps.
     """
 
-    def __init__(self, served: ServedModel, kind: Kind, keep: Callable[[str, Verdict], None] = lambda image, verdict: None):
+    def __init__(self, served: ServedModel, kind: Kind, keep: Callable[[str, Verdict], None]):
         what = (
             "what is more unusual than normal scans are, at the calibrated threshold"
             if kind == "mask"
