@@ -20,10 +20,10 @@ from monailabel.utils.sessions import Sessions
 
 from .. import __version__
 from ..errors import OptionError
-from .cache import CACHE_GB
-from .dicomweb import open_pacs
 from .infer import AnomalyInfer
 from .models import served_models
+from .pacs.cache import CACHE_GB
+from .pacs.store import open_pacs
 from .private import private_folder, use_private_temporary_files
 from .refusals import RequestError, check_known
 from .scoring import AnomalyScoring

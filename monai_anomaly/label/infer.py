@@ -14,8 +14,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..errors import CheckpointError, OptionError
 from ..files import safe_name
 from ..inference import Verdict
-from .cache import dicom_behind
 from .models import ServedModel
+from .pacs.cache import dicom_behind
 from .refusals import answering
 from .response import LABELS, Kind, answer, checked_extension, checked_rate, write_result
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydicom import Dataset
 
-from ..data.dicom import Grid
-from ..data.dicom.frames import functional_group
-from ..data.formats import reason
-from ..errors import DataError
-from ..inference import Verdict
-from ..writers.dicom import SEGMENT_LABEL, Algorithm, parametric_map, read_sources, segmentation
-from .response import RAS_TO_LPS
+from ...data.dicom import Grid
+from ...data.dicom.frames import functional_group
+from ...data.formats import reason
+from ...errors import DataError
+from ...inference import Verdict
+from ...writers.dicom import SEGMENT_LABEL, Algorithm, parametric_map, read_sources, segmentation
+from ..response import RAS_TO_LPS
 
 __all__ = ["HEATMAP", "dicom_results", "heatmap_info", "read_segmentation"]
 

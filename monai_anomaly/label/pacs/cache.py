@@ -15,13 +15,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydicom import Dataset
 
-from ..data import CaseReader, case_files, find_case
-from ..errors import DataError
-from ..writers import write_map_volume
-from .pacs import UID, Pacs, check_uid
-from .private import private_folder
-from .refusals import RequestError
-from .viewer_grid import viewer_affine
+from ...data import CaseReader, case_files, find_case
+from ...errors import DataError
+from ...writers import write_map_volume
+from ..private import private_folder
+from ..refusals import RequestError
+from ..viewer_grid import viewer_affine
+from .client import UID, Pacs, check_uid
 
 __all__ = ["CACHE_GB", "SETTING", "SeriesCache", "dicom_behind"]
 

@@ -11,12 +11,12 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
-from ..data.formats import reason
-from ..errors import DataError
-from ..files import write_json
-from ..writers.dicom import SEGMENT_LABEL
-from .pacs import Pacs, check_uid
-from .refusals import RequestError
+from ...data.formats import reason
+from ...errors import DataError
+from ...files import write_json
+from ...writers.dicom import SEGMENT_LABEL
+from ..refusals import RequestError
+from .client import Pacs, check_uid
 
 __all__ = ["AcceptedMasks"]
 
