@@ -23,8 +23,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_anomaly.bundle_root import root
-from monai_anomaly.compare import bundle_names
 from monai_anomaly.networks.teacher import build_resnet
+from monai_anomaly.pack import bundle_names
 from monai_anomaly.training import DistillationTrainer
 
 BACKBONE, BATCH, SIZE = "wide_resnet50_2", 4, 256

@@ -24,7 +24,7 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from monai_anomaly.bundle_root import root
-from monai_anomaly.compare import bundle_names
+from monai_anomaly.pack import bundle_names
 
 BATCH = 16
 MODES = {"TF32": False, "bfloat16": True}

@@ -192,7 +192,8 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .compare import bundle_names, compare, parse_flags
+    from .compare import compare, parse_flags
+    from .pack import bundle_names
 
     ignore_optional_decoder()
     try:

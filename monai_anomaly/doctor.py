@@ -130,9 +130,9 @@ def _package(group: str, name: str, wanted: object, otherwise: str) -> Finding:
 
 def _bundles() -> Iterator[Finding]:
     from .bundle_root import root
+    from .pack import bundle_names
 
-    folder = Path(root("common")).parent
-    names = sorted(path.parent.name for path in folder.glob("*/train.json"))
+    folder, names = Path(root("common")).parent, bundle_names()
     advice = "it is a symbolic link, which git wrote as text: git config core.symlinks true, and check it out again; or install a wheel."
     for name in names:
         try:

@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import DataError, OptionError
 
-__all__ = ["file_sha256", "refuse_existing", "safe_name", "write_csv", "write_json", "write_whole"]
+__all__ = ["file_sha256", "file_stamp", "refuse_existing", "safe_name", "write_csv", "write_json", "write_whole"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,23 @@ def file_sha256(path: str | Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_stamp(path: str | Path) -> tuple[int, int, int]:
+    """What changes when a file is written anew or replaced: when that was, its size, and which file it is.
+
+    Raises:
+        OSError: there is none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = file_stamp(write_whole(Path(folder) / "a.bin", b"abc"))
+        ...     first == file_stamp(write_whole(Path(folder) / "a.bin", b"abcd"))
+        False
+    """
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def safe_name(text: str, max_length: int = 100) -> str:

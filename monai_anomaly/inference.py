@@ -15,7 +15,7 @@ from . import __version__
 from .data import find_case
 from .errors import DataError, unwrapped
 from .evaluation import Scored
-from .files import file_sha256
+from .files import file_sha256, file_stamp
 from .networks import AnomalyDetector
 from .training import load_detector
 from .verdict import ModelIdentity, Verdict
@@ -100,15 +100,6 @@ class StudyDetector:
             detector, identity = self._current()
             return self._judge(image, false_alarm_rate, detector, identity)
 
-    def identity(self) -> ModelIdentity:
-        """The model that answers now.
-
-        Raises:
-            CheckpointError: there is none, or it cannot be read.
-        """
-        with self._lock:
-            return self._current()[1]
-
     def _current(self) -> tuple[AnomalyDetector, ModelIdentity]:
         while self._loaded is None or self._stamp != _stamp(self.model):
             self._loaded, self._stamp = None, _stamp(self.model)
@@ -148,9 +139,8 @@ class StudyDetector:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes when a file is replaced or written; empty where there is none."""
+    """Of a file; empty where there is none."""
     try:
-        status = path.stat()
+        return file_stamp(path)
     except OSError:
         return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino

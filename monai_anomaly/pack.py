@@ -13,9 +13,19 @@ from .errors import DataError, OptionError
 from .files import refuse_existing, write_whole
 from .training import load_detector
 
-__all__ = ["lay_out_bundle", "pack_bundle"]
+__all__ = ["bundle_names", "lay_out_bundle", "pack_bundle"]
 
 MODEL = "models/model.pt"
+
+
+def bundle_names() -> list[str]:
+    """The bundles that can be trained.
+
+    Example:
+        >>> "skipts" in bundle_names()
+        True
+    """
+    return sorted(path.parent.name for path in Path(root("common")).parent.glob("*/train.json"))
 
 
 def lay_out_bundle(bundle: str | Path, folder: str | Path) -> Path:

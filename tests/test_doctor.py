@@ -12,7 +12,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from monai_anomaly import bundle_root, doctor
+from monai_anomaly import bundle_root, doctor, pack
 from monai_anomaly.__main__ import main
 from monai_anomaly.doctor import BROKEN, NOTE, examine, summary
 
@@ -86,10 +86,12 @@ def test_links_that_git_wrote_as_text_are_told(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.json").write_text("{}")
         (tmp_path / name / "evaluate.json").write_text(content)
-    monkeypatch.setattr(bundle_root, "root", lambda name: str(tmp_path / name))
+    for module in (bundle_root, pack):
+        monkeypatch.setattr(module, "root", lambda name: str(tmp_path / name))
     assert [(each.part, each.state) for each in examine() if each.group == "bundles"] == [("lost", BROKEN), ("folder", "ok")]
     assert "core.symlinks" in of("bundles", "lost").advice
-    monkeypatch.setattr(bundle_root, "root", lambda name: str(tmp_path / "empty" / name))
+    for module in (bundle_root, pack):
+        monkeypatch.setattr(module, "root", lambda name: str(tmp_path / "empty" / name))
     assert of("bundles", "(all)").state == BROKEN
 
 

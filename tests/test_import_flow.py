@@ -15,7 +15,7 @@ ORDER = (
     "pickle_claims", "state_file", "_torchvision", "_optional_decoder",  # the ground
     "command_line", "bundle_root",  # how a run is told, and where its bundle lies
     "transforms", "data", "networks", "losses", "scoring", "metrics", "evaluation", "training", "writers", "report",  # the way of the data
-    "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
+    "verdict", "inference", "bundle", "pack", "export", "compare", "doctor",  # what people and configs call
     "label", "__main__",
 )  # fmt: skip
 """A part imports parts before it, and no others."""

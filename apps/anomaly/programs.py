@@ -73,7 +73,7 @@ def running_server(folder: Path, studies: str, models: str, settings: Mapping[st
     port = free_port()
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
     command += ["--conf", "models", models, "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **settings}
+    environment = {**os.environ, **settings}
     with running(command, folder / "server.log", f"http://127.0.0.1:{port}/info/", environment):
         yield f"http://127.0.0.1:{port}"
 

@@ -13,8 +13,9 @@ from monai.bundle import ConfigParser
 
 from ..bundle_root import root
 from ..errors import OptionError
+from ..pack import bundle_names
 
-__all__ = ["Spec", "bundle_names", "check_flags", "parse_flags", "parse_spec"]
+__all__ = ["Spec", "check_flags", "parse_flags", "parse_spec"]
 
 SCORING = ("maps", "pooling")
 """Flags that a trained model can be evaluated with anew."""
@@ -130,16 +131,6 @@ def check_flags(spec: Spec, names: Iterable[str], where: str) -> None:
             raise OptionError(f"{where} sets {name}, which {fixed[name]}.json of bundles/{spec.bundle} fixes; expected it without {name}.")
         if name not in known:
             raise OptionError(f"{where} sets {name!r}, a flag that bundles/{spec.bundle}/train.json does not have; {_near(name, known)}")
-
-
-def bundle_names() -> list[str]:
-    """The bundles that can be trained.
-
-    Example:
-        >>> "skipts" in bundle_names()
-        True
-    """
-    return sorted(path.parent.name for path in Path(root("common")).parent.glob("*/train.json"))
 
 
 def _overlay_names(folder: Path) -> list[str]:

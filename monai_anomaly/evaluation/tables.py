@@ -79,8 +79,8 @@ class ResultTables:
     ):
         self.detector, self.found, self.cases, self.output_dir, self.rate = detector, found, cases, Path(output_dir), false_alarm_rate
         calibration = detector.calibration or {}
-        self.of_images = Calibration.from_dict(calibration["image"]) if "image" in calibration else None
-        self.of_patients = Calibration.from_dict(calibration["patient"]) if "patient" in calibration else None
+        self.of_images = Calibration.among(calibration, "image")
+        self.of_patients = Calibration.among(calibration, "patient")
         self.of_series = self.of_patients if calibration.get("series_per_patient") == 1 else None
         self.series_pooling = Pooling(calibration.get("series_pooling", "max"))
         if false_alarm_rate is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,12 @@ from monailabel.utils.sessions import Sessions
 from .. import __version__
 from .._optional_decoder import ignore_optional_decoder
 from ..errors import OptionError
-from .cache import CACHE_GB
 from .infer import AnomalyInfer
 from .models import served_models
+from .pacs.cache import CACHE_GB
+from .pacs.store import open_pacs
 from .private import private_folder, use_private_temporary_files
-from .refusals import RequestError
+from .refusals import RequestError, check_known
 from .scoring import AnomalyScoring
 from .strategy import MostAnomalous
 from .studies import StudyFolder
@@ -70,10 +71,9 @@ class AnomalyApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """A mask and a heat map of each model."""
-        # A PACS gets the map that was shown with the mask that is accepted.
-        kept = {} if not hasattr(self._datastore, "keep_heatmap") else {"keep": self._datastore.keep_heatmap}
-        masks: dict[str, InferTask] = {name: AnomalyInfer(served, "mask", **kept) for name, served in self.served.items()}
-        return masks | {f"{name}_map": AnomalyInfer(served, "map", **kept) for name, served in self.served.items()}
+        keep = self._datastore.keep_heatmap
+        masks: dict[str, InferTask] = {name: AnomalyInfer(served, "mask", keep) for name, served in self.served.items()}
+        return masks | {f"{name}_map": AnomalyInfer(served, "map", keep) for name, served in self.served.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One for each model."""
@@ -94,8 +94,6 @@ class AnomalyApp(MONAILabelApp):
         return StudyFolder(self.studies)
 
     def _init_dicomweb_datastore(self) -> Datastore:
-        from .dicomweb import open_pacs
-
         given = self.conf.get("cache_gb", str(CACHE_GB))
         try:
             limit = float(given)
@@ -129,7 +127,7 @@ class AnomalyApp(MONAILabelApp):
             RequestError: no such model or study, or it cannot be judged; with the reason.
         """
         image = request.get("image")
-        _check_known("model", request.get("model"), self._infers)
+        check_known("model", request.get("model"), self._infers)
         if not isinstance(image, str) or not image or (os.path.exists(image) and not self._is_upload(Path(image))):
             raise RequestError(
                 f"There is no study called {str(image)[:100]!r}; expected one of the data store, by its name, or an upload. (Names of files in the folder "
@@ -153,7 +151,7 @@ class AnomalyApp(MONAILabelApp):
         Raises:
             RequestError: no such model, or it cannot be trained; with the reason.
         """
-        _check_known("model", request.get("model"), self._trainers)
+        check_known("model", request.get("model"), self._trainers)
         trained: dict[str, Any] = super().train(request)
         return trained
 
@@ -167,7 +165,7 @@ class AnomalyApp(MONAILabelApp):
         Raises:
             RequestError: no such method.
         """
-        _check_known("scoring method", request.get("method"), self._scoring_methods)
+        check_known("scoring method", request.get("method"), self._scoring_methods)
         counts: dict[str, Any] = super().scoring(request, datastore)
         return counts
 
@@ -180,7 +178,7 @@ class AnomalyApp(MONAILabelApp):
         Raises:
             RequestError: no such strategy, or the study cannot be had.
         """
-        _check_known("strategy", request.get("strategy"), self._strategies)
+        check_known("strategy", request.get("strategy"), self._strategies)
         found: dict[str, Any] = super().next_sample(request)
         return found
 
@@ -208,11 +206,6 @@ class AnomalyApp(MONAILabelApp):
 
         found: dict[str, Any] = self._batch_infer(request, datastore or self.datastore(), infer)
         return found
-
-
-def _check_known(what: str, name: Any, known: Iterable[str]) -> None:
-    if not isinstance(name, str) or name not in known:
-        raise RequestError(f"There is no {what} {str(name)[:100]!r}; expected one of {', '.join(known)}.", 404)
 
 
 def _log_what_matters() -> None:

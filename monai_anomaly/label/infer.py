@@ -14,8 +14,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..errors import CheckpointError, OptionError
 from ..files import safe_name
 from ..inference import Verdict
-from .cache import dicom_behind
 from .models import ServedModel
+from .pacs.cache import dicom_behind
 from .refusals import answering
 from .response import LABELS, Kind, answer, checked_extension, checked_rate, write_result
 
@@ -36,7 +36,7 @@ class AnomalyInfer(InferTask):
         keep: told the image and the verdict of each request, for a data store that keeps maps.
     """
 
-    def __init__(self, served: ServedModel, kind: Kind, keep: Callable[[str, Verdict], None] = lambda image, verdict: None):
+    def __init__(self, served: ServedModel, kind: Kind, keep: Callable[[str, Verdict], None]):
         what = (
             "what is more unusual than normal scans are, at the calibrated threshold"
             if kind == "mask"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..bundle_root import root
-from ..compare import bundle_names
 from ..errors import CheckpointError, OptionError
-from ..files import file_sha256
+from ..files import file_sha256, file_stamp
 from ..inference import StudyDetector
+from ..pack import bundle_names
 
 __all__ = ["ServedModel", "served_models"]
 
@@ -40,7 +40,7 @@ class ServedModel:
         self.folder = Path(app_dir) / "model" / self.name
         self._lock = threading.Lock()
         self._detector: StudyDetector | None = None
-        self._digest: tuple[tuple[str, int, int, int] | None, str] = (None, "")
+        self._digest: tuple[tuple[str | int, ...], str] = ((), "")
 
     @property
     def own(self) -> Path:
@@ -71,8 +71,7 @@ class ServedModel:
         """
         file = self.file
         try:
-            status = file.stat()
-            stamp = (str(file), status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = (str(file), *file_stamp(file))
             if self._digest[0] != stamp:
                 self._digest = stamp, file_sha256(file)
         except OSError as error:

@@ -15,11 +15,11 @@ import torch
 from monai.data import MetaTensor
 
 from ..errors import CheckpointError, DataError
-from ..inference import StudyDetector
-from ..verdict import Verdict
+from ..inference import StudyDetector, Verdict
 from ..writers.volume import is_orthogonal
 from .refusals import answering
-from .response import PICTURE, answer, checked_extension, checked_rate
+from .response import answer, checked_extension, checked_rate
+from .viewer_grid import viewer_affine
 
 __all__ = ["JudgeStudyd", "LabelFromVerdictd"]
 
@@ -87,7 +87,7 @@ class LabelFromVerdictd:
         verdict: Verdict = data["verdict"]
         with answering():
             grid = verdict.map.grid
-            affine = grid.source_affine if grid.in_patient else PICTURE
+            affine = viewer_affine(grid.source_affine, grid.in_patient)
             if not is_orthogonal(affine):
                 raise DataError(
                     "The axes of the volume are not at right angles, and the app monaibundle would write its mask as if they were, millimetres off; expected "

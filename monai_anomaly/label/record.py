@@ -15,7 +15,8 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
 from ..errors import DataError, reason
-from ..files import write_whole
+from ..files import file_stamp, write_whole
+from ..inference import Verdict
 from .refusals import RequestError
 
 __all__ = ["SharedRecord", "checked_ending", "known_study"]
@@ -74,7 +75,7 @@ class SharedRecord(LocalDatastore):
         """Take over what other processes wrote; a file is replaced as a whole, so no lock is needed to read it."""
         path = Path(self._datastore_config_path)
         try:
-            stamp = _stamp(path)
+            stamp = file_stamp(path)
             if self._known[0] == stamp:
                 return
             record = LocalDatastoreModel.model_validate_json(path.read_bytes())
@@ -104,7 +105,7 @@ class SharedRecord(LocalDatastore):
             if draft != self._known[1]:
                 content = json.dumps(draft.model_dump(exclude={"base_path"}), indent=2, default=str)
                 path = write_whole(Path(self._datastore_config_path), content.encode())
-                self._known = _stamp(path), draft
+                self._known = file_stamp(path), draft
 
     def source(self, image_id: str) -> str:
         """What a detector reads of an image: its file or folder.
@@ -134,6 +135,14 @@ class SharedRecord(LocalDatastore):
         """
         status = Path(self.source(image_id)).stat()
         return f"{status.st_mtime_ns} {status.st_size}"
+
+    def keep_heatmap(self, image: str, verdict: Verdict) -> None:
+        """Told the map that a model has just shown; nothing is done with it here.
+
+        Args:
+            image: path that the model was given.
+            verdict: what the model says.
+        """
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Add what is known about an image.
@@ -220,9 +229,3 @@ def known_study(record: LocalDatastoreModel, image_id: str) -> ImageLabelModel:
     if image_id not in record.objects:
         raise RequestError(f"There is no study called {image_id[:100]!r}; expected one that GET /datastore/?output=all lists.", 404)
     return record.objects[image_id]
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes when a file is replaced."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from fastapi import HTTPException
 
 from ..errors import AnomalyError, CheckpointError
 
-__all__ = ["RequestError", "answering"]
+__all__ = ["RequestError", "answering", "check_known"]
 
 
 class RequestError(AnomalyError, HTTPException):
@@ -57,3 +58,24 @@ def answering() -> Iterator[None]:
         if isinstance(error, RequestError):
             raise
         raise RequestError(str(error), 409 if isinstance(error, CheckpointError) else 422) from error
+
+
+def check_known(what: str, name: Any, known: Collection[str]) -> None:
+    """Make sure that a client names something that there is.
+
+    Args:
+        what: what it names.
+        name: what it says; anything.
+        known: the names that there are.
+
+    Raises:
+        RequestError: it names none of them.
+
+    Example:
+        >>> check_known("model", "unet", ["skipts"])
+        Traceback (most recent call last):
+        ...
+        monai_anomaly.label.refusals.RequestError: There is no model 'unet'; expected one of skipts.
+    """
+    if not isinstance(name, str) or name not in known:
+        raise RequestError(f"There is no {what} {str(name)[:100]!r}; expected one of {', '.join(known)}.", 404)

@@ -17,6 +17,7 @@ from ..errors import DataError, OptionError
 from ..inference import Verdict
 from ..writers import write_map_volume
 from ..writers.volume import is_orthogonal
+from .viewer_grid import viewer_affine
 
 __all__ = ["EXTENSIONS", "LABELS", "NOTICE", "Kind", "answer", "checked_extension", "checked_rate", "write_result"]
 
@@ -25,9 +26,6 @@ Kind = Literal["mask", "map"]
 LABELS = {"anomaly": 1}
 EXTENSIONS = (".nii.gz", ".nrrd")
 NOTICE = "Research only, not for diagnostic use: it says where an image differs from the normal scans that the model was trained on."
-
-PICTURE = np.array([[0.0, -1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-"""Where viewers put an image without a place in the patient: columns along x and rows along y of DICOM's axes, 1 mm each; from (row, column, slice) to RAS."""
 
 
 def checked_extension(request: Mapping[str, Any]) -> str:
@@ -127,7 +125,7 @@ def write_result(verdict: Verdict, kind: Kind, path: Path) -> Path:
         >>> write_result(verdict, "map", Path("map.nii.gz"))  # doctest: +SKIP
     """
     values: NDArray[Any] = verdict.mask if kind == "mask" else verdict.map.source
-    affine = verdict.map.grid.source_affine if verdict.map.grid.in_patient else PICTURE
+    affine = viewer_affine(verdict.map.grid.source_affine, verdict.map.grid.in_patient)
     if path.name.endswith(".nii.gz"):
         return write_map_volume(path, values, affine)
     if not is_orthogonal(affine):

@@ -10,7 +10,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from ..errors import CheckpointError
 from .models import ServedModel
 from .record import SharedRecord
-from .refusals import RequestError
+from .refusals import check_known
 from .scoring import told_by, unreviewed
 
 __all__ = ["MostAnomalous"]
@@ -45,8 +45,7 @@ class MostAnomalous(Strategy):
             RequestError: no such model is served.
         """
         name = request.get("model") or next(iter(self.served))
-        if not isinstance(name, str) or name not in self.served:
-            raise RequestError(f"There is no model {str(name)[:100]!r}; expected one of {', '.join(self.served)}.", 404)
+        check_known("model", name, self.served)
         try:
             model = self.served[name].digest()
         except CheckpointError:

@@ -59,8 +59,6 @@ def write_contact_sheet(
     rows: Sequence[tuple[str, Sequence[Tile]]],
     value_range: Sequence[float],
     title: str = "",
-    *,
-    colours: str = "inferno",
 ) -> Path:
     r"""Write a PNG page: for each row a heading and its tiles; in a tile the image, below it the image under its heat map, and a caption.
 
@@ -71,7 +69,6 @@ def write_contact_sheet(
         rows: headings such as "Most anomalous" with their tiles, usually four each; a row may be empty and is then left out.
         value_range: (low, high) of the model's colour scale, in map units.
         title: line at the top.
-        colours: name of a matplotlib colour map.
 
     Returns:
         The path.
@@ -87,7 +84,7 @@ def write_contact_sheet(
         ...     write_contact_sheet(Path(folder) / "page.png", [("Most anomalous", [tile])], (0.0, 2.0)).read_bytes()[:4]
         b'\x89PNG'
     """
-    scale = ColourScale(float(value_range[0]), float(value_range[1]), colours)
+    scale = ColourScale(float(value_range[0]), float(value_range[1]))
     rows = [(heading, tiles) for heading, tiles in rows if tiles]
     if not rows:
         raise OptionError("A contact sheet without a tile was asked for; expected at least one slice.")

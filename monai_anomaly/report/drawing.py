@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from ..writers import ColourScale
+from ..writers import OUTLINE, ColourScale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTOUR_INK", "bare_axes", "draw_bar", "draw_contour", "new_figure"]
 
-_CONTOUR = "#00ffc8"
 CONTOUR_INK = "#00a583"
-"""The line's colour, for words on white."""
+"""The line's colour, darker, for words on white."""
 
 
 def new_figure(width_in: float, height_in: float, dpi: int) -> Figure:
@@ -68,7 +67,7 @@ def draw_contour(axes: Axes, inside: NDArray[np.bool_]) -> None:
         return
     # Padded with outside, so that the line closes where the lesion meets the picture's edge.
     ticks = [range(-1, n + 1) for n in reversed(inside.shape)]
-    axes.contour(*ticks, np.pad(inside, 1), levels=[0.5], colors=_CONTOUR, linewidths=1.0)
+    axes.contour(*ticks, np.pad(inside, 1), levels=[0.5], colors=[[level / 255 for level in OUTLINE]], linewidths=1.0)
     axes.set(xlim=(-0.5, inside.shape[1] - 0.5), ylim=(inside.shape[0] - 0.5, -0.5))
 
 

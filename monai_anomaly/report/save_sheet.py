@@ -42,7 +42,7 @@ class SaveContactSheet:
 
     def __init__(self, path: str | Path, cases: Sequence[Case], value_range: Sequence[float], calibration: dict[str, Any] | None = None):
         self.path, self.cases, self.value_range = Path(path), cases, value_range
-        self.calibration = Calibration.from_dict(calibration["image"]) if calibration and "image" in calibration else None
+        self.calibration = Calibration.among(calibration, "image")
         self._reset()
 
     def attach(self, engine: Engine) -> None:

@@ -124,6 +124,23 @@ class Calibration:
         return {"scores": list(self.scores)}
 
     @classmethod
+    def among(cls, calibrations: Mapping[str, object] | None, unit: str) -> Calibration | None:
+        """That of a unit among those that a detector was saved with, if it was calibrated for it.
+
+        Args:
+            calibrations: plain data by unit.
+            unit: ``"image"``, ``"patient"`` or ``"pixel"``.
+
+        Raises:
+            CheckpointError: what stands there is none.
+
+        Example:
+            >>> len(Calibration.among({"image": {"scores": [0.1, 0.2]}}, "image")), Calibration.among(None, "image")
+            (2, None)
+        """
+        return cls.from_dict(calibrations[unit]) if calibrations and unit in calibrations else None
+
+    @classmethod
     def from_dict(cls, data: object) -> Calibration:
         """Rebuild from :meth:`to_dict`.
 

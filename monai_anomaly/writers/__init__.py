@@ -1,6 +1,6 @@
 """Maps and pictures onto disk: heat maps as PNG, series on their own grid as NIfTI, findings as a table."""
 
-from .colours import ColourScale, binary_mask, contour, rgb_image
+from .colours import OUTLINE, ColourScale, binary_mask, rgb_image
 from .findings import FINDING_COLUMNS, SaveFindings
 from .heatmap import caption, write_heatmap
 from .save_heatmaps import SaveHeatmaps
@@ -10,6 +10,7 @@ from .volume import SaveVolumes, read_map_volume, write_map_volume
 
 __all__ = [
     "FINDING_COLUMNS",
+    "OUTLINE",
     "AssembleSeries",
     "ColourScale",
     "MapGrid",
@@ -20,7 +21,6 @@ __all__ = [
     "SeriesWriter",
     "binary_mask",
     "caption",
-    "contour",
     "read_map_volume",
     "rgb_image",
     "write_heatmap",

@@ -13,8 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError
 
-__all__ = ["ColourScale", "binary_mask", "contour", "rgb_image"]
+__all__ = ["OUTLINE", "ColourScale", "binary_mask", "rgb_image"]
 
+OUTLINE = (0, 255, 200)
+"""Red, green and blue of the line around what is marked: no colour of the scale."""
+_COLOURS = "inferno"
+"""Of matplotlib's."""
+_OPACITY = 0.8
+"""Of the last colour; it grows smoothly with the value, half of it at mid-scale."""
 _STEPS = 1024
 
 
@@ -25,8 +31,6 @@ class ColourScale:
     Args:
         low: map value at and below which nothing is drawn.
         high: map value of the last colour.
-        colours: name of a matplotlib colour map.
-        opacity: opacity of the last colour, up to 1; it grows smoothly with the value, half of it at mid-scale.
 
     Raises:
         OptionError: numbers that make no scale.
@@ -39,14 +43,10 @@ class ColourScale:
 
     low: float
     high: float
-    colours: str = "inferno"
-    opacity: float = 0.8
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise OptionError(f"The colour scale goes from {self.low} to {self.high}; expected two finite numbers, the lower one first.")
-        if not 0 < self.opacity <= 1:
-            raise OptionError(f"opacity is {self.opacity}; expected a number above 0 and up to 1.")
 
     def overlay(self, image: ArrayLike, anomaly_map: ArrayLike) -> NDArray[np.uint8]:
         """Lay the map over the image.
@@ -68,7 +68,7 @@ class ColourScale:
             raise DataError(f"The anomaly map has shape {values.shape} and the image {base.shape[:2]} (H, W); expected the same.")
         position = (values.astype(np.float32) - np.float32(self.low)) * np.float32((_STEPS - 1) / (self.high - self.low))
         index = np.clip(np.nan_to_num(position, nan=0.0), 0, _STEPS - 1).astype(np.intp)
-        weighted, remaining = _table(self.colours, self.opacity)
+        weighted, remaining = _table()
         blended = base * remaining[index] + weighted[index]
         return (blended + np.float32(0.5)).astype(np.uint8)
 
@@ -115,33 +115,20 @@ def binary_mask(mask: ArrayLike, shape: Sequence[int]) -> NDArray[np.bool_]:
     return np.asarray(values != 0)
 
 
-def contour(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outermost pixels of a boolean mask ``(H, W)``: those with one of the four neighbours outside, as is all beyond the picture's edge.
-
-    Example:
-        >>> contour(np.ones((3, 3), dtype=bool)).astype(int).tolist()
-        [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
-    """
-    padded = np.pad(inside, 1)
-    return np.asarray(inside & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]))
-
-
 def _array(values: Any) -> NDArray[Any]:
     """NumPy array of an array or of a tensor on any device."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
-@lru_cache(maxsize=8)
-def _table(colours: str, opacity: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+@lru_cache(maxsize=1)
+def _table() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Per step of the scale: colour times opacity ``(_STEPS, 3)``, and what remains of the image ``(_STEPS, 1)``."""
     try:
         import matplotlib
     except ImportError as error:
         raise OptionError("Pictures need matplotlib, which is not installed: run pip install matplotlib.") from error
-    if colours not in matplotlib.colormaps:
-        raise OptionError(f"There is no colour map {colours!r}; expected a name of matplotlib's such as 'inferno'.")
     steps = np.linspace(0, 1, _STEPS)
     # A smooth step: the lower part of the scale, where normal tissue lies, hardly tints the image; the upper part shows its colour.
-    alpha = (opacity * steps * steps * (3 - 2 * steps))[:, None]
-    rgb = matplotlib.colormaps[colours](steps)[:, :3]
+    alpha = (_OPACITY * steps * steps * (3 - 2 * steps))[:, None]
+    rgb = matplotlib.colormaps[_COLOURS](steps)[:, :3]
     return (255 * alpha * rgb).astype(np.float32), (1 - alpha).astype(np.float32)

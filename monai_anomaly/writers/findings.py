@@ -77,7 +77,7 @@ class SaveFindings(SeriesWriter):
         if not 0 <= min_volume_ml < float("inf"):
             raise OptionError(f"min_volume_ml is {min_volume_ml}; expected millilitres from 0 (every region) upwards.")
         self.output_dir, self.min_volume_ml = Path(output_dir), float(min_volume_ml)
-        self.calibration = Calibration.from_dict(calibration["pixel"]) if calibration and "pixel" in calibration else None
+        self.calibration = Calibration.among(calibration, "pixel")
         self.rate = self.threshold = None
         if self.calibration is not None:
             self.rate = self.calibration.default_rate if false_alarm_rate is None else false_alarm_rate

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import write_whole
-from .colours import ColourScale, binary_mask, contour, rgb_image
+from .colours import ColourScale, rgb_image
 
 __all__ = ["caption", "write_heatmap"]
 
@@ -21,7 +21,6 @@ _BAR_PX = 14
 _GAP_PX = 6
 _LINE_PX = 18
 _INK = (235, 235, 235)
-_CONTOUR = (0, 255, 200)
 
 
 def caption(series: str = "", slice_index: int | None = None, score: float | None = None, p_value: float | None = None) -> str:
@@ -50,8 +49,6 @@ def write_heatmap(
     slice_index: int | None = None,
     score: float | None = None,
     p_value: float | None = None,
-    mask: ArrayLike | None = None,
-    colours: str = "inferno",
 ) -> Path:
     r"""Write a PNG: the image, the image under its heat map, the colour bar with its two numbers, and a caption.
 
@@ -67,8 +64,6 @@ def write_heatmap(
         slice_index: number of the slice as in the tables.
         score: the slice's score.
         p_value: its calibrated p-value.
-        mask: ground truth ``(H, W)`` or ``(1, H, W)``, drawn as a thin line over the heat map.
-        colours: name of a matplotlib colour map.
 
     Returns:
         The path.
@@ -84,14 +79,11 @@ def write_heatmap(
         ...     path.read_bytes()[:4]
         b'\x89PNG'
     """
-    scale = ColourScale(float(value_range[0]), float(value_range[1]), colours)
+    scale = ColourScale(float(value_range[0]), float(value_range[1]))
     plain, hot = rgb_image(image), scale.overlay(image, anomaly_map)
     height, width = plain.shape[:2]
     factor = -(-_SMALLEST_PX // min(height, width)) if min(height, width) < _SMALLEST_PX else 1
     plain, hot = _enlarged(plain, factor), _enlarged(hot, factor)
-    if mask is not None:
-        # Enlarged first: the line stays one pixel thin.
-        hot[contour(_enlarged(binary_mask(mask, (height, width)), factor))] = _CONTOUR
     page = np.zeros((plain.shape[0] + _LINE_PX, 2 * plain.shape[1] + 2 * _GAP_PX, 3), dtype=np.uint8)
     page[: plain.shape[0], : plain.shape[1]] = plain
     page[: plain.shape[0], plain.shape[1] + _GAP_PX : 2 * plain.shape[1] + _GAP_PX] = hot

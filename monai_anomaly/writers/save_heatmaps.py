@@ -31,7 +31,7 @@ class SaveHeatmaps:
         self, output_dir: str | Path, cases: Sequence[Case], value_range: Sequence[float], calibration: dict[str, Any] | None = None
     ):
         self.output_dir, self.cases, self.value_range = Path(output_dir), cases, value_range
-        self.calibration = Calibration.from_dict(calibration["image"]) if calibration and "image" in calibration else None
+        self.calibration = Calibration.among(calibration, "image")
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""

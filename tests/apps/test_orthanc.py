@@ -25,8 +25,8 @@ from support.orthanc import APP, held, push, remove_series, results_of
 from monai_anomaly.bundle import root
 from monai_anomaly.data import CaseReader, case_files, find_case
 from monai_anomaly.inference import StudyDetector
-from monai_anomaly.label.cache import dicom_behind
-from monai_anomaly.label.dicomweb import PacsDatastore
+from monai_anomaly.label.pacs.cache import dicom_behind
+from monai_anomaly.label.pacs.store import PacsDatastore
 from monai_anomaly.label.refusals import RequestError
 
 

@@ -7,9 +7,10 @@ import shlex
 import pytest
 from support.scoring import BUNDLE
 
-from monai_anomaly.compare import bundle_names, parse_flags, parse_spec
+from monai_anomaly.compare import parse_flags, parse_spec
 from monai_anomaly.compare.specs import check_flags
 from monai_anomaly.errors import OptionError
+from monai_anomaly.pack import bundle_names
 
 
 def test_a_bundle_alone_is_trained_as_it_is():

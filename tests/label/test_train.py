@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
@@ -363,4 +362,3 @@ def test_scores_of_two_models_stand_side_by_side(place):
         for name, score in scores.items():
             chosen = server.post("/activelearning/most_anomalous", json={"model": name}).json()
             assert (chosen["scored_by"], chosen["anomaly_score"]) == (name, score)
-    assert torch.get_num_threads() >= 1

@@ -16,10 +16,9 @@ import pytest
 import torch
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
-from monai_anomaly.compare import bundle_names
 from monai_anomaly.networks import AnomalyDetector
 from monai_anomaly.networks.detector import Prediction
-from monai_anomaly.pack import lay_out_bundle
+from monai_anomaly.pack import bundle_names, lay_out_bundle
 
 from .bulk import save_model
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ... import __version__
 from ...errors import OptionError
@@ -37,8 +35,8 @@ class Algorithm:
 
     Example:
         >>> algorithm = Algorithm("SkipTS", "5c" * 32, threshold=0.75, false_alarm_rate=0.05, version="0.1.0")
-        >>> algorithm.sentence("Anomaly mask")[:61]
-        'NOT FOR DIAGNOSTIC USE. Anomaly mask by monai_anomaly 0.1.0, '
+        >>> algorithm.parameters["threshold"]
+        '0.75'
     """
 
     name: str
@@ -60,29 +58,6 @@ class Algorithm:
                 f"The threshold is {self.threshold} and the false-alarm rate {self.false_alarm_rate}; expected both, or neither of them."
             )
 
-    @classmethod
-    def of(
-        cls,
-        description: Mapping[str, Any],
-        *,
-        model_sha256: str = "",
-        threshold: float | None = None,
-        false_alarm_rate: float | None = None,
-    ) -> Algorithm:
-        """The identity of a trained detector.
-
-        Args:
-            description: the detector's own, :attr:`monai_anomaly.networks.AnomalyDetector.description`.
-            model_sha256: of its file.
-            threshold: map value above which a voxel belongs to the mask.
-            false_alarm_rate: the rate that the threshold promises.
-
-        Example:
-            >>> Algorithm.of({"system": "SkipTS", "teacher": {"sha256": "5c" * 32}}).name
-            'SkipTS'
-        """
-        return cls(description["system"], description["teacher"]["sha256"], model_sha256, threshold, false_alarm_rate)
-
     @property
     def parameters(self) -> dict[str, str]:
         """What is known, by name, as text."""
@@ -98,12 +73,3 @@ class Algorithm:
         if self.smoothing_mm:
             known["smoothing_mm"] = f"{self.smoothing_mm:.9g}"
         return known
-
-    def sentence(self, what: str) -> str:
-        """The notice, what the object is and all that is known of its maker, in ASCII, at most 1,024 characters.
-
-        Args:
-            what: such as ``"Anomaly mask"``.
-        """
-        known = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
-        return f"{NOTICE}. {what} by monai_anomaly {self.version}, {self.name}: {known}."

@@ -25,13 +25,22 @@ PIXELS = ("PixelData", "FloatPixelData")
 
 
 def sentence(what: str, algorithm: Algorithm | None) -> str:
-    """What an object is, who says so, and what it is not for, in ASCII; see :meth:`Algorithm.sentence`.
+    """What an object is, who says so, and what it is not for, in ASCII, at most 1,024 characters.
+
+    Args:
+        what: such as ``"Anomaly mask"``.
+        algorithm: who says so, of whom all that is known is told; ``None`` for a person alone.
 
     Example:
+        >>> sentence("Anomaly mask", Algorithm("SkipTS", "5c" * 32, version="0.1.0"))[:69]
+        'NOT FOR DIAGNOSTIC USE. Anomaly mask by monai_anomaly 0.1.0, SkipTS: '
         >>> sentence("Anomaly mask, drawn by a person", None)
         'NOT FOR DIAGNOSTIC USE. Anomaly mask, drawn by a person, written by monai_anomaly ...'
     """
-    return f"{NOTICE}. {what}, written by monai_anomaly {__version__}." if algorithm is None else algorithm.sentence(what)
+    if algorithm is None:
+        return f"{NOTICE}. {what}, written by monai_anomaly {__version__}."
+    known = ", ".join(f"{name} {value}" for name, value in algorithm.parameters.items())
+    return f"{NOTICE}. {what} by monai_anomaly {algorithm.version}, {algorithm.name}: {known}."
 
 
 def equipment(algorithm: Algorithm | None) -> dict[str, Any]:

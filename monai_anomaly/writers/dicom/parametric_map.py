@@ -26,7 +26,6 @@ def parametric_map(
     *,
     algorithm: Algorithm,
     window: tuple[float, float],
-    series_number: int = SERIES_NUMBER,
 ) -> hd.pm.ParametricMap:
     """Make a DICOM Parametric Map of float32 from the anomaly map of a series, value for value.
 
@@ -38,7 +37,6 @@ def parametric_map(
         values: ``(rows, columns, slices)`` of the source, slices in the order of their positions, as the reader has them.
         algorithm: the detector that made it.
         window: (low, high) map values of the display window: the model's colour range.
-        series_number: number of the new series in the study.
 
     Returns:
         The object; :func:`monai_anomaly.writers.dicom.write_dicom` writes it.
@@ -80,7 +78,7 @@ def parametric_map(
             source_images=source.images,
             pixel_array=planes,
             series_instance_uid=hd.UID(),
-            series_number=series_number,
+            series_number=SERIES_NUMBER,
             sop_instance_uid=hd.UID(),
             instance_number=1,
             contains_recognizable_visual_features=False,

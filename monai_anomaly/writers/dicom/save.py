@@ -55,9 +55,8 @@ class SaveDicom(SeriesWriter):
             raise DataError(
                 f"{Path(str(model)).name} cannot be read ({error.strerror or error}); expected a model file: name it with --model."
             ) from error
-        self.algorithm = Algorithm.of(
-            detector.description, model_sha256=digest, threshold=findings.threshold, false_alarm_rate=findings.rate
-        )
+        described = detector.description
+        self.algorithm = Algorithm(described["system"], described["teacher"]["sha256"], digest, findings.threshold, findings.rate)
         self.start()
 
     def start(self) -> None:

@@ -11,20 +11,18 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ...errors import DataError, reason
+from ..colours import OUTLINE
 from .algorithm import NOTICE, Algorithm
 from .file import completed, equipment, sentence
 from .source import source_series
 
-__all__ = ["segmentation"]
+__all__ = ["SEGMENT_LABEL", "segmentation"]
 
 SERIES_NUMBER = 9901
-_COLOUR = (0, 255, 200)
-"""Of contours in the heat maps."""
+SEGMENT_LABEL = "Anomaly"
 
 
-def segmentation(
-    sources: Sequence[Dataset], mask: ArrayLike, *, algorithm: Algorithm | None, edited: bool = False, series_number: int = SERIES_NUMBER
-) -> hd.seg.Segmentation:
+def segmentation(sources: Sequence[Dataset], mask: ArrayLike, *, algorithm: Algorithm | None, edited: bool = False) -> hd.seg.Segmentation:
     """Make a DICOM Segmentation, binary, with one segment "Anomaly", from the mask of a series.
 
     Frames are placed as the slices that they lie on, to which they refer, in the study and frame of reference of the source. Slices without a marked pixel have
@@ -36,7 +34,6 @@ def segmentation(
         mask: ``(rows, columns, slices)`` of the source, slices in the order of their positions, as the reader has them; non-zero inside.
         algorithm: the detector that drew it; ``None`` if a person did, without one: the segment's algorithm type is then MANUAL.
         edited: whether a person changed or confirmed what the detector drew: SEMIAUTOMATIC instead of AUTOMATIC.
-        series_number: number of the new series in the study.
 
     Returns:
         The object; :func:`write_dicom` writes it.
@@ -61,7 +58,7 @@ def segmentation(
         what, kind, name = "Anomaly mask", drawn_by.AUTOMATIC, algorithm.name
     description = hd.seg.SegmentDescription(
         segment_number=1,
-        segment_label="Anomaly",
+        segment_label=SEGMENT_LABEL,
         segmented_property_category=abnormal,
         segmented_property_type=abnormal,  # the most that an unusual region is known to be; a lesion would be a finding
         algorithm_type=kind,
@@ -74,7 +71,7 @@ def segmentation(
             source="monai_anomaly",
             parameters=algorithm.parameters,
         ),
-        display_color=hd.color.CIELabColor.from_rgb(*_COLOUR),
+        display_color=hd.color.CIELabColor.from_rgb(*OUTLINE),
     )
     description.SegmentDescription = sentence(what, algorithm)
     try:
@@ -84,7 +81,7 @@ def segmentation(
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[description],
             series_instance_uid=hd.UID(),
-            series_number=series_number,
+            series_number=SERIES_NUMBER,
             sop_instance_uid=hd.UID(),
             instance_number=1,
             omit_empty_frames=bool(planes.any()),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.geometry import RAS_TO_LPS
-from ..data.nifti import read_nifti
-from ..errors import DataError
-from ..transforms.grid import onto_grid
+from ...data.geometry import RAS_TO_LPS
+from ...data.nifti import read_nifti
+from ...errors import DataError
+from ...transforms.grid import onto_grid
 
 __all__ = ["read_mask"]
 

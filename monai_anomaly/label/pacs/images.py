@@ -17,14 +17,14 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.utils.others.generic import md5_digest
 from pydicom import Dataset
 
-from ..data import case_files, find_case
+from ...data import case_files, find_case
+from ..normal import NORMAL
+from ..private import private_folder
+from ..record import SharedRecord
+from ..refusals import RequestError, answering
 from .accepted_masks import AcceptedMasks
 from .cache import CACHE_GB, SETTING, SeriesCache
-from .normal import NORMAL
-from .pacs import IMAGE_MODALITIES, UID, Pacs, check_uid
-from .private import private_folder
-from .record import SharedRecord
-from .refusals import RequestError, answering
+from .client import IMAGE_MODALITIES, UID, Pacs, check_uid
 
 __all__ = ["FINAL", "PacsImages"]
 
@@ -34,7 +34,7 @@ FINAL = DefaultLabelTag.FINAL.value
 
 
 class PacsImages(DICOMWebDatastore, SharedRecord):
-    """What :class:`~monai_anomaly.label.dicomweb.PacsDatastore` knows of images; their labels are its own matter.
+    """What :class:`~monai_anomaly.label.pacs.store.PacsDatastore` knows of images; their labels are its own matter.
 
     Args:
         client: the connection.

@@ -15,8 +15,8 @@ from requests import RequestException
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import HTTPError, Timeout
 
-from ..errors import reason
-from .refusals import RequestError
+from ...errors import reason
+from ..refusals import RequestError
 
 __all__ = ["IMAGE_MODALITIES", "Pacs", "check_uid"]
 
@@ -29,7 +29,7 @@ logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # a line for eac
 
 IMAGE_MODALITIES = ("CT", "MR", "PT", "NM", "CR", "DX", "MG", "RF", "XA", "US", "OPT", "OP", "IO", "PX")
 """What is listed as images. Segmentations (SEG), parametric maps and screenshots (OT, SC), reports and plans have other modalities."""
-CONNECT_SECONDS = 5.0
+CONNECT_S = 5.0
 MOST_PAGES = 10_000
 """Of a list. A PACS that gives a hundred entries at a time may hold a million of one modality."""
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")

@@ -15,19 +15,20 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 from numpy.typing import NDArray
 
-from ..data.geometry import Grid
-from ..data.reader import case_grid
-from ..inference import Verdict
-from ..writers import read_map_volume, write_map_volume
+from ...data.geometry import Grid
+from ...data.reader import case_grid
+from ...inference import Verdict
+from ...writers import read_map_volume, write_map_volume
+from ..normal import NORMAL
+from ..record import checked_ending
+from ..refusals import RequestError, answering
+from ..response import write_result
+from ..viewer_grid import viewer_affine
 from .cache import CACHE_GB
+from .client import CONNECT_S, check_uid
 from .dicom_results import HEATMAP, dicom_results, heatmap_info, read_segmentation
+from .images import FINAL, PacsImages
 from .mask_files import read_mask
-from .normal import NORMAL
-from .pacs import CONNECT_SECONDS, check_uid
-from .pacs_images import FINAL, PacsImages
-from .record import checked_ending
-from .refusals import RequestError, answering
-from .response import PICTURE, write_result
 
 __all__ = ["PacsDatastore", "open_pacs"]
 
@@ -59,7 +60,7 @@ def open_pacs(url: str, cache_gb: float = CACHE_GB) -> PacsDatastore:
         qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX,
         wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
         stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
-        timeout=(CONNECT_SECONDS, settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT),
+        timeout=(CONNECT_S, settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT),
     )
     chosen = settings.model_fields_set
     return PacsDatastore(
@@ -83,12 +84,12 @@ class PacsDatastore(PacsImages):
     A mask of a series that no model has judged here was drawn by a person alone, and is stored as such, without a map.
 
     **The cache holds patients' images.** Only the user who runs the server can look into it; when it holds more than ``cache_gb``, series that nobody has
-    asked for go, see :class:`~monai_anomaly.label.cache.SeriesCache`; it may be removed at any time while the server is stopped, and :meth:`remove_image`
+    asked for go, see :class:`~monai_anomaly.label.pacs.cache.SeriesCache`; it may be removed at any time while the server is stopped, and :meth:`remove_image`
     removes one series.
 
     Args:
         client: the connection.
-        search_filter: what to list as images, by DICOM keyword; default: every series of :data:`~monai_anomaly.label.pacs.IMAGE_MODALITIES`.
+        search_filter: what to list as images, by DICOM keyword; default: every series of :data:`~monai_anomaly.label.pacs.client.IMAGE_MODALITIES`.
         cache_path: parent of the cache folder; default ``~/.cache/monailabel/dicom``.
         listing_seconds: how long a list of series may be used again.
         cache_gb: limit of the cache.
@@ -124,7 +125,7 @@ class PacsDatastore(PacsImages):
 
         Args:
             image_id: the series.
-            label_filename: the viewer's file; see :func:`~monai_anomaly.label.mask_files.read_mask`.
+            label_filename: the viewer's file; see :func:`~monai_anomaly.label.pacs.mask_files.read_mask`.
             label_tag: ``"final"`` for what a radiologist accepts.
             label_info: what the viewer says about it.
             label_id: there for MONAI Label's signature.
@@ -146,7 +147,7 @@ class PacsDatastore(PacsImages):
             return image_id
         files = self._files(image_id)
         place = case_grid(files)
-        mask = read_mask(label_filename, place.affine if place.in_patient else PICTURE, place.shape)
+        mask = read_mask(label_filename, viewer_affine(place.affine, place.in_patient), place.shape)
         heatmap, shown = LocalDatastore.get_label_uri(self, image_id, HEATMAP), self.get_label_info(image_id, HEATMAP)
         accepted = not label_info.get("model")  # else it is a model's own, which nobody has looked at
         judged = bool(heatmap) and "algorithm" in shown
@@ -225,9 +226,8 @@ class PacsDatastore(PacsImages):
                 entry.image.info.pop(NORMAL, None)
 
     def _keep_mask(self, image_id: str, mask: NDArray[np.bool_], place: Grid, info: dict[str, Any], tag: str = FINAL) -> str:
-        affine = place.affine if place.in_patient else PICTURE
         with self.cache.scratch() as folder:
-            path = write_map_volume(folder / "mask.nii.gz", mask, affine)
+            path = write_map_volume(folder / "mask.nii.gz", mask, viewer_affine(place.affine, place.in_patient))
             self.keep_label(image_id, tag, path, ".nii.gz", {**info, NORMAL: not mask.any()})
         if tag == FINAL:
             self.update_image_info(image_id, {NORMAL: not mask.any()})

@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydicom import Dataset
 
-from ..data.dicom.frames import functional_group
-from ..data.geometry import RAS_TO_LPS, Grid
-from ..errors import DataError, reason
-from ..inference import Verdict
-from ..writers.dicom import Algorithm, parametric_map, read_sources, segmentation
+from ...data.dicom.frames import functional_group
+from ...data.geometry import RAS_TO_LPS, Grid
+from ...errors import DataError, reason
+from ...inference import Verdict
+from ...writers.dicom import SEGMENT_LABEL, Algorithm, parametric_map, read_sources, segmentation
 
-__all__ = ["HEATMAP", "SEGMENT_LABEL", "dicom_results", "heatmap_info", "read_segmentation"]
+__all__ = ["HEATMAP", "dicom_results", "heatmap_info", "read_segmentation"]
 
 HEATMAP = "heatmap"
 """Tag of the label that holds the map of the model that answered last; it goes to the PACS with the mask that is accepted."""
-SEGMENT_LABEL = "Anomaly"
 _ON_THE_SLICE = 0.01
 """How far, in voxels, a frame may lie beside its slice."""
 

@@ -15,13 +15,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydicom import Dataset
 
-from ..data import CaseReader, case_files, find_case
-from ..errors import DataError
-from ..writers import write_map_volume
-from .pacs import UID, Pacs, check_uid
-from .private import private_folder
-from .refusals import RequestError
-from .response import PICTURE
+from ...data import CaseReader, case_files, find_case
+from ...errors import DataError
+from ...writers import write_map_volume
+from ..private import private_folder
+from ..refusals import RequestError
+from ..viewer_grid import viewer_affine
+from .client import UID, Pacs, check_uid
 
 __all__ = ["CACHE_GB", "SETTING", "SeriesCache", "dicom_behind"]
 
@@ -219,5 +219,5 @@ def _write_volume(folder: Path, volume: Path) -> None:
     (case,) = find_case(folder).cases
     reader = CaseReader()
     array, meta = reader.get_data(reader.read(case_files(case)))
-    affine = meta["affine"] if meta["geometry"] == "patient" else PICTURE
+    affine = viewer_affine(meta["affine"], meta["geometry"] == "patient")
     write_map_volume(volume, array @ np.array(LUMA, np.float32) if array.ndim == 4 else array, affine)

@@ -12,7 +12,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 
 from pydicom import Dataset
 
-from monai_anomaly.label.accepted_masks import AcceptedMasks
+from monai_anomaly.label.pacs.accepted_masks import AcceptedMasks
 from monai_anomaly.label.refusals import RequestError
 
 

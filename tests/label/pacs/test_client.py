@@ -22,10 +22,10 @@ from support.label import client, make_app
 
 from monai_anomaly.bundle import root
 from monai_anomaly.errors import DataError, OptionError
-from monai_anomaly.label.cache import SeriesCache
-from monai_anomaly.label.dicomweb import PacsDatastore
 from monai_anomaly.label.models import ServedModel
-from monai_anomaly.label.pacs import Pacs, check_uid
+from monai_anomaly.label.pacs.cache import SeriesCache
+from monai_anomaly.label.pacs.client import Pacs, check_uid
+from monai_anomaly.label.pacs.store import PacsDatastore
 from monai_anomaly.label.refusals import RequestError
 from monai_anomaly.label.scoring import AnomalyScoring
 
@@ -322,7 +322,7 @@ def test_a_pacs_that_gives_a_few_at_a_time_is_asked_for_the_rest(cap):
 
 
 def test_a_pacs_without_pages_or_without_an_end_is_given_up(monkeypatch):
-    monkeypatch.setattr("monai_anomaly.label.pacs.MOST_PAGES", 5)
+    monkeypatch.setattr("monai_anomaly.label.pacs.client.MOST_PAGES", 5)
     asked = []
 
     def same(handler: BaseHTTPRequestHandler) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage, generate_uid
 
-from ..errors import DataError, reason
-from ..files import write_json
-from .dicom_results import SEGMENT_LABEL
-from .pacs import Pacs, check_uid
-from .refusals import RequestError
+from ...errors import DataError, reason
+from ...files import write_json
+from ...writers.dicom import SEGMENT_LABEL
+from ..refusals import RequestError
+from .client import Pacs, check_uid
 
 __all__ = ["AcceptedMasks"]
 
