@@ -107,7 +107,7 @@ format: $(LINTERS)  ## let ruff mend and format
 
 docs: $(SITE)  ## the documents as a site, in site/index.html, and its tests
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	$(BIN)/python -m pytest -q tests/docs tests/test_documents.py
+	$(BIN)/python -m pytest -q tests/docs/test_site.py tests/test_documents.py::test_the_site_names_pages_that_exist_and_every_document
 	@echo "The site: site/index.html"
 
 tutorials: $(TUTORIALS)  ## run the notebooks from top to bottom and keep what they show; to read and try them: .venv/bin/jupyter lab tutorials

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai_anomaly.compare.process import config_command
+
 N_TRAIN = 10
 COLUMNS = {
     "slice AUROC": ("image", "auroc"),
@@ -45,8 +47,7 @@ def metrics(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             "dataset_dir": options.out / "datalist.json", "backbone": "resnet18", "teacher_weights": options.teacher, "plane": "axial",
             "epochs": options.epochs, "seed": seed, "val_interval": options.epochs, "output_dir": folder,
         }  # fmt: skip
-        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/skipts/train.json"]
-        command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        command = config_command([Path("bundles/skipts/train.json")], flags)
         sys.stderr.write(f"$ {' '.join(command[1:])}\n")
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found: dict[str, Any] = json.loads((folder / "evaluation" / "metrics.json").read_text())["metrics"]

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from support.repository import ROOT
 
 
 def written_by_runs() -> set[Path]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from pathlib import Path
 
 import monai.bundle
 import pytest
+from support.repository import ROOT
 
 from monai_anomaly.__main__ import main
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),

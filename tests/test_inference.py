@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from support.bulk import save_model, write_mixed
-from support.scoring import BUNDLE, run_bundle
+from support.bundles import BUNDLE, run_bundle
+from support.runs import rows
 from support.tiny import tiny_detector
 
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError
@@ -43,11 +43,6 @@ def detector(model) -> StudyDetector:
     return StudyDetector(BUNDLE, model, device="cpu")
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def as_text(rows) -> list[dict[str, str]]:
     return [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
 
@@ -61,13 +56,13 @@ def test_the_same_numbers_to_the_last_digit_as_the_command_line(detector, model,
     out = tmp_path / "out"
     run_bundle("inference", dataset_dir=str(alone), model=str(model), output_dir=str(out), device="cpu", false_alarm_rate=rate)
     verdict = detector.judge(studies / name, rate)
-    assert as_text(verdict.slices) == table(out / "images.csv")
-    (patient,) = table(out / "patients.csv")
+    assert as_text(verdict.slices) == rows(out / "images.csv")
+    (patient,) = rows(out / "patients.csv")
     assert as_text([verdict.patient]) == [patient]
     assert [str(verdict.score), str(verdict.p_value), str(int(verdict.flagged))] == [
         patient[key] for key in ("score", "p_value", "flagged")
     ]
-    findings = table(out / "findings.csv")
+    findings = rows(out / "findings.csv")
     assert as_text(verdict.findings) == findings and verdict.n_findings == len(findings) > 0
     told = json.loads((out / "findings.json").read_text())
     assert (verdict.map_threshold, verdict.false_alarm_rate) == (told["threshold"], told["false_alarm_rate"])

@@ -13,22 +13,13 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+from support.bundles import SMALL
+from support.repository import ROOT, source_files
 from support.tiny import write_image_folder
 
 import monai_anomaly
 
-ROOT = Path(__file__).parents[1]
-SMALL = ["--backbone", "resnet18", "--teacher_weights", "random", "--image_size", "64", "--epochs", "1", "--batch_size", "4"]
-
-
-def source_files() -> list[str]:
-    """What a clone would have: changed and new files included, what git ignores left out."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [name for name in listed.stdout.split("\0") if name and os.path.lexists(ROOT / name)]
+WORDS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +128,7 @@ def test_installed_it_lays_out_a_bundle_trains_it_and_scores(installed):
     assert "monai_anomaly/bundles: drd, escdrkd, rd4ad, scrd4ad, skipts" in installed.run("-m", "monai_anomaly", "doctor")
     assert "mine/skipts/train.json" in installed.run("-m", "monai_anomaly", "bundle", "skipts", "--to", "mine")
     run = ("-m", "monai.bundle", "run", "--dataset_dir", "data")
-    installed.run(*run, "--config_file", "mine/skipts/train.json", *SMALL)
+    installed.run(*run, "--config_file", "mine/skipts/train.json", *WORDS)
     installed.run(*run, "--config_file", "mine/skipts/inference.json")
     for name in ("models/model.pt", "models/run.json", "models/evaluation/metrics.json", "inference/images.csv"):
         assert (installed.work / "mine" / "skipts" / name).is_file(), name

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from support.repository import ROOT
+
 GOOD_TORCHVISION = '"""A build that works."""\n__version__ = "good"\n'
 BAD_TORCHVISION = 'print("tried")\nraise RuntimeError("Detected that torch and torchvision were compiled with different CUDA versions")\n'
 MISFIT_TORCHVISION = """import torch

@@ -17,9 +17,9 @@ import onnxruntime
 import pytest
 import torch
 from monai.data import load_net_with_metadata
-from packaging.requirements import Requirement
 from packaging.version import Version
-from support.scoring import BUNDLE, BUNDLES, SYSTEMS, bundle_workflow
+from support.bundles import BUNDLE, BUNDLES, SMALL, SYSTEMS, bundle_workflow
+from support.repository import ROOT, requirements
 from support.tiny import write_image_folder
 
 import monai_anomaly
@@ -28,9 +28,7 @@ from monai_anomaly.errors import CheckpointError, DataError, OptionError, find_a
 from monai_anomaly.pack import pack_bundle
 from monai_anomaly.training import load_detector
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
-SMALL = {"image_size": 64, "epochs": 1, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
 IMAGE = torch.linspace(-2, 2, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 
 
@@ -122,15 +120,12 @@ def test_metadata_tells_versions_that_are_true(system):
     metadata = json.loads((BUNDLES / system / "metadata.json").read_text())
     versions = sorted(metadata["changelog"], key=Version, reverse=True)
     assert versions == list(metadata["changelog"]) and metadata["version"] == versions[0]
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    tested = {Requirement(line).name.lower(): str(Requirement(line).specifier)[2:] for line in lines if line and not line.startswith("#")}
+    tested = {name: str(pin.specifier)[2:] for name, pin in requirements("constraints.txt").items()}
     tested["monai_anomaly"] = monai_anomaly.__version__
     told = {**metadata["required_packages_version"], "monai": metadata["monai_version"]}
     told |= {"torch": metadata["pytorch_version"], "numpy": metadata["numpy_version"]}
     assert told == {name: tested[name] for name in told}
-    setup = (ROOT / "setup.cfg").read_text().split("install_requires =")[1].split("\n\n")[0]
-    asked = {Requirement(line.strip()).name for line in setup.splitlines() if line.strip()}
-    assert set(told) == {*asked, "monai_anomaly"}
+    assert set(told) == {*requirements("setup.cfg"), "monai_anomaly"}
 
 
 def test_the_configs_have_what_the_model_zoo_looks_for():

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.bundles import BUNDLE
+from support.repository import ROOT
 from support.runs import losses, state
-from support.scoring import BUNDLE
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import find_cases, fingerprint, shard
 
-ROOT = Path(__file__).parents[2]
 EPOCHS = 6
 COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
 FLAGS = ["--image_size", "64", "--batch_size", "4", "--backbone", "resnet18", "--teacher_weights", "random"]

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.scoring import BUNDLES, SYSTEMS
+from support.bundles import BUNDLES, SYSTEMS
 
 SHARED = {"LICENSE", "evaluate.json", "inference.json", "logging.conf", "multi_gpu_inference.json", "multi_gpu_train.json"}
 OF_A_SYSTEM = {"bundle_root", "network_def", "loss", "pseudo_anomaly", "optimizer", "settings"}

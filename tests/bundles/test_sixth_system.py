@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.scoring import BUNDLES
+from support.bundles import BUNDLES
+from support.repository import ROOT
 from support.tiny import write_image_folder
 
-ROOT = Path(__file__).parents[2]
 NETWORK = '''"""Tiny: a convolution for each level."""
 
 from __future__ import annotations

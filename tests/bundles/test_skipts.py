@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,15 +13,18 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
-from support.scoring import BUNDLE, bundle_workflow
+from support import bundles
+from support.bundles import BUNDLE, bundle_workflow
+from support.repository import ROOT
+from support.runs import rows
 from support.tiny import write_image_folder
 
-from monai_anomaly.data import find_cases
+from monai_anomaly.data import find_cases, read_datalist
+from monai_anomaly.data.study import folder
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
 from monai_anomaly.training import RefreshBatchNorm, load_detector
 
-ROOT = Path(__file__).parents[2]
-SMALL = {"image_size": 64, "epochs": 2, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
+SMALL = {**bundles.SMALL, "epochs": 2}
 
 
 def run(name: str, **flags) -> ConfigWorkflow:
@@ -54,11 +55,6 @@ def cause(error: BaseException | None, kind: type[BaseException]) -> BaseExcepti
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_training_leaves_model_record_curves_and_evaluation(trained, folder):
@@ -297,18 +293,16 @@ def test_on_the_command_line_an_error_is_one_sentence_and_not_a_traceback(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path):
-    from monai_anomaly.data import read_datalist, write_datalist
-    from monai_anomaly.data.study import write_study
-
-    study = write_study(tmp_path / "study", progress=False)
-    few = read_datalist(study / "datalist.json")
-    train, test = few.select(split="train")[:4], [*few.select(split="test", label=0)[:2], *few.select(split="test", label=1)[:2]]
-    small = write_datalist(study / "small.json", [*train, *test])
-    run("train", dataset_dir=str(small), output_dir=str(tmp_path / "out"), **{**SMALL, "calibration_fraction": 0.5})
+def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        files, "PATIENTS", {("training", "good"): 4, ("testing", "good"): 2, ("testing", "bleed"): 1, ("testing", "mass"): 1}
+    )
+    study = folder.write_study(tmp_path / "study", progress=False)
+    test = read_datalist(study / "datalist.json").select(split="test", label=1)
+    run("train", dataset_dir=str(study), output_dir=str(tmp_path / "out"), **{**SMALL, "calibration_fraction": 0.5})
     metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())["metrics"]
     assert set(metrics) == {"image", "patient", "pixel"} and metrics["patient"]["n_abnormal"] == 2
-    run("inference", dataset_dir=str(small), model=str(tmp_path / "out" / "model.pt"), output_dir=str(tmp_path / "new"))
+    run("inference", dataset_dir=str(study), model=str(tmp_path / "out" / "model.pt"), output_dir=str(tmp_path / "new"))
     volumes = sorted((tmp_path / "new" / "volumes").glob("*.nii.gz"))
     assert len(volumes) == 4
     mask = nib.load(test[-1]["mask"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import zipfile
@@ -14,16 +13,15 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
-from support.runs import assert_same_end, losses
-from support.scoring import BUNDLES, SYSTEMS, bundle_workflow, run_bundle
+from support.bundles import BUNDLES, SMALL, SYSTEMS, bundle_workflow, run_bundle
+from support.runs import assert_same_end, losses, rows
 from support.tiny import write_image_folder
 
-from monai_anomaly.export import export_detector, open_exported
 from monai_anomaly.pack import pack_bundle
 from monai_anomaly.training import DistillationTrainer, load_detector
 
 NEW = [name for name in SYSTEMS if name != "skipts"]
-TINY = {"image_size": 64, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18", "blocks": [1, 1, 1]}
+TINY = {**SMALL, "blocks": [1, 1, 1]}
 EPOCHS = 3
 IN_THE_LOG = {
     "rd4ad": {"loss", "similarity"},
@@ -70,8 +68,7 @@ def test_training_leaves_model_record_curves_and_evaluation(bundle, trained):
 def test_scores_in_the_table_are_those_of_the_model_in_python(trained, folder):
     """Among them DRD's refined ones: one image at a time here, a batch there."""
     detector = load_detector(trained / "model.pt")
-    with (trained / "evaluation" / "images.csv").open(newline="") as file:
-        told = [float(row["score"]) for row in csv.DictReader(file) if row["group"] == "square"]
+    told = [float(row["score"]) for row in rows(trained / "evaluation" / "images.csv") if row["group"] == "square"]
     for name, score in zip(sorted((folder / "test" / "square").iterdir()), told, strict=True):
         pixels = torch.from_numpy(np.array(Image.open(name), dtype=np.float32) / 255)
         image = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -104,8 +101,7 @@ def test_inference_writes_scores_and_heat_maps(bundle, trained, folder, tmp_path
     run_bundle("inference", bundle, dataset_dir=str(folder), model=str(trained / "model.pt"), output_dir=str(tmp_path))
     assert len(list((tmp_path / "heatmaps").iterdir())) == 8
     for name in ("images.csv", "patients.csv"):
-        with (tmp_path / name).open(newline="") as here, (trained / "evaluation" / name).open(newline="") as there:
-            scores = [[float(row["score"]) for row in csv.DictReader(file)] for file in (here, there)]
+        scores = [[float(row["score"]) for row in rows(folder / name)] for folder in (tmp_path, trained / "evaluation")]
         assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
@@ -116,7 +112,7 @@ def test_another_choice_of_maps_keeps_the_systems_own_rule(trained):
 
 @pytest.mark.parametrize("name", ["train", "inference"])
 def test_check_properties_finds_nothing_missing(bundle, trained, folder, tmp_path, name):
-    flags = {**TINY, "epochs": 1} if name == "train" else {"model": str(trained / "model.pt")}
+    flags = TINY if name == "train" else {"model": str(trained / "model.pt")}
     flow = bundle_workflow(name, bundle, dataset_dir=str(folder), output_dir=str(tmp_path), **flags)
     flow.initialize()
     assert flow.check_properties() == []
@@ -248,20 +244,6 @@ def test_iterations_become_whole_epochs_before_anything_is_read(folder, tmp_path
         assert "already complete" in caplog.text and "reading" not in capsys.readouterr().err
         run(7)
     assert len(losses(tmp_path)) == 3 and "Going on after epoch 2 of 3." in caplog.text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["torchscript", "onnx"])
-def test_an_exported_detector_gives_the_same_maps_and_scores(bundle, trained, folder, tmp_path, form):
-    """The export itself refuses a file that differs; weighted fusion and refinement are part of it."""
-    out = tmp_path / f"detector.{'ts' if form == 'torchscript' else 'onnx'}"
-    export_detector(trained / "model.pt", form, out, folder)
-    image = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = load_detector(trained / "model.pt").predict(image)
-    anomaly_map, score = open_exported(out)(image)
-    np.testing.assert_allclose(np.asarray(anomaly_map), expected.anomaly_map.numpy(), atol=1e-5)
-    np.testing.assert_allclose(np.asarray(score), expected.score.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["PerlinPatch", "CutPaste", "RectangleCutPaste", "ScarCutPaste", "SimplexPatch", "GaussianPatch"])

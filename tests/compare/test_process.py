@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,11 +9,9 @@ from pathlib import Path
 import pytest
 from fire.parser import DefaultParseValue
 
-from monai_anomaly.compare import lock, process
-from monai_anomaly.compare.lock import hold_folder
+from monai_anomaly.compare import process
 from monai_anomaly.compare.process import config_command, run_config
-from monai_anomaly.compare.progress import time_left
-from monai_anomaly.errors import DataError, OptionError
+from monai_anomaly.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -102,27 +99,3 @@ def test_a_log_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="could not be written"):
         run_config([tmp_path / "config.json"], {}, tmp_path / "file" / "run.log")
-
-
-def test_a_folder_is_held_by_one_and_by_what_outlives_it(tmp_path, monkeypatch):
-    pytest.importorskip("fcntl")
-    monkeypatch.setattr(lock, "PATIENCE_S", 0.0)
-    with hold_folder(tmp_path) as held:
-        with pytest.raises(OptionError, match="in use"), hold_folder(tmp_path):
-            pass
-        left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
-    try:
-        with pytest.raises(OptionError, match="in use"), hold_folder(tmp_path):
-            pass
-    finally:
-        left.communicate(b"\n")
-    with hold_folder(tmp_path):
-        pass
-
-
-def test_time_left_is_that_of_runs_alike():
-    train, other, again = ("a", "skipts", False), ("a", "rd4ad", False), ("a", "skipts", True)
-    taken = [(train, 10.0), (train, 20.0), (other, 100.0), (again, 2.0)]
-    assert time_left(taken, [train, other, again]) == pytest.approx(15 + 100 + 2)
-    assert time_left(taken, [("b", "rd4ad", False), ("b", "drd", False)]) == pytest.approx(100 + (10 + 20 + 100) / 3)
-    assert time_left([], [train]) is None and time_left([], []) == 0 and time_left(taken, []) == 0

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from support.scoring import BUNDLE
+from support.bundles import BUNDLE
 
 from monai_anomaly.compare import parse_flags, parse_spec
 from monai_anomaly.compare.specs import check_flags

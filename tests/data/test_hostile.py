@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.broken import encoded, put
+from support.bundles import run_bundle
 from support.dicom import make_series
 from support.permissions import permissions_hold
 from support.reading import adds_up, is_sentence, verdicts, write_good
-from support.scoring import run_bundle
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import SliceDataset, check_patients, find_cases

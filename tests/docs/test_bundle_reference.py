@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
-from support.plugins import ROOT, plugin
-from support.scoring import BUNDLES, SYSTEMS
+from support.bundles import BUNDLES, SYSTEMS
+from support.repository import ROOT, module
 
-flags = plugin("flags")
+flags = module("docs/plugins/flags.py")
 REFERENCE = (ROOT / "docs" / "bundle_reference.md").read_text(encoding="utf-8")
 SHARED = BUNDLES / "common" / "README.md"
 

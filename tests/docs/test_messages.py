@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from support.plugins import ROOT, plugin
+from support.repository import ROOT, module
 
 import monai_anomaly.data.sources
 from monai_anomaly import errors
 from monai_anomaly.pickle_claims import ForeignPickleError
 
-messages = plugin("messages")
+messages = module("docs/plugins/messages.py")
 PACKAGE = ROOT / "monai_anomaly"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 

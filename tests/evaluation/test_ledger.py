@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -15,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.bulk import N_PICTURES, contents, save_model, write_mixed
-from support.scoring import run_bundle
+from support.bundles import run_bundle
+from support.runs import rows
 from support.tiny import blob
 
 from monai_anomaly.data import find_cases
@@ -82,11 +82,6 @@ def stop_after(monkeypatch):
 
     yield stop
     monkeypatch.undo()
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def counts(out: Path) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.scoring import bundle_workflow
+from support.bundles import bundle_workflow
 from support.tiny import write_image_folder
 
 from monai_anomaly.__main__ import main

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from support.repository import ROOT
 from support.tiny import blob
 
 from monai_anomaly.errors import OptionError
@@ -21,10 +22,10 @@ from monai_anomaly.networks import SYSTEMS, AnomalyDetector, Teacher
 from monai_anomaly.scoring import AnomalyMap, Pooling
 from monai_anomaly.training import load_detector, save_detector
 
-ROOT = Path(__file__).parents[2]
 KINDS = {
     "max": ("SkipTS", {"maps": [1, 2, 3], "sigma_px": 4.0}, "max", 64),
     "mean": ("SCRD4AD", {"maps": [2, 3], "sigma_px": 0.0, "fusion": "weighted"}, "mean", 32),
+    "top_5": ("RD4AD", {"maps": [1, 2, 3], "sigma_px": 4.0}, "top_5", 64),
     "top_100": ("DRD", {"maps": [1, 2, 3], "sigma_px": 1.5, "fusion": "mean", "refine": True}, "top_100", 64),
     "top_20%": ("ESCDRKD", {"maps": [3, 1], "sigma_px": 4.0}, "top_20%", 96),
 }

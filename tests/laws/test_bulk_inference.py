@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from support.bulk import contents, save_model, write_mixed
-from support.scoring import BUNDLE
+from support.bundles import BUNDLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux to tell processes apart")]
 

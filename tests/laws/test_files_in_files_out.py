@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pydicom
 import pytest
 from PIL import Image
 from support.bulk import save_model
+from support.bundles import run_bundle
 from support.dicom import OBLIQUE, make_series
-from support.scoring import run_bundle
+from support.runs import rows
 from support.tiny import blob
 
 TURNED = np.linalg.qr([[3.0, -1.0, 0.2], [1.0, 3.0, 0.3], [0.1, -0.2, 3.0]])[0] * (1.8, 1.7, 4.0)
@@ -40,11 +40,6 @@ def results(export, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("results")
     run_bundle("inference", dataset_dir=str(export), model=str(save_model(out / "model.pt")), output_dir=str(out / "out"), batch_size=4)
     return out / "out"
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

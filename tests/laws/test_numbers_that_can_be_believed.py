@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.bundles import SMALL, run_bundle
 from support.runs import losses
-from support.scoring import run_bundle
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import split_calibration
 from monai_anomaly.training import load_detector
 
-FLAGS = {"backbone": "resnet18", "teacher_weights": "random", "image_size": 64, "epochs": 2, "batch_size": 4, "calibration_fraction": 0.25}
+FLAGS = {**SMALL, "epochs": 2, "calibration_fraction": 0.25}
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 from support import killing
+from support.bundles import BUNDLE, SMALL, run_bundle
 from support.permissions import permissions_hold
 from support.runs import assert_same_end, losses, state
-from support.scoring import BUNDLE, run_bundle
 from support.tiny import write_image_folder
 
 from monai_anomaly.errors import CheckpointError, DataError, OptionError
 from monai_anomaly.networks.teacher import build_resnet
 from monai_anomaly.training import DistillationTrainer, RunRecord, SaveDetector
 
-FLAGS = {"image_size": 64, "epochs": 4, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18"}
+FLAGS = {**SMALL, "epochs": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)

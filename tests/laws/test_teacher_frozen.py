@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from support.runs import rows
 from support.tiny import write_image_folder
 
 from monai_anomaly import bundle
@@ -35,8 +35,7 @@ class Run:
         self.model = torch.load(out / "model.pt", weights_only=True)
         self.losses = json.loads((out / "run.json").read_text())["epochs"]
         self.description = load_detector(out / "model.pt").description
-        with (out / "evaluation" / "images.csv").open(newline="") as file:
-            self.scores = [row["score"] for row in csv.DictReader(file)]
+        self.scores = [row["score"] for row in rows(out / "evaluation" / "images.csv")]
 
     @property
     def student(self):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.scoring import BUNDLES, SYSTEMS
+from support.bundles import BUNDLES, SYSTEMS
 
 from monai_anomaly import losses, networks, scoring
 from monai_anomaly.errors import OptionError

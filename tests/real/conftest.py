@@ -1,4 +1,7 @@
-"""Where the real files lie."""
+"""What is read from real files, with which geometry and values, and what is refused and why: the tables of shared/data/README.md.
+
+Here is where they lie.
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import torch
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """A table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:

@@ -11,9 +11,9 @@ from monai.transforms import Compose, LoadImaged
 from PIL import Image
 from pydicom import dcmread
 from support.bulk import contents, save_model, write_mixed
+from support.bundles import run_bundle
 from support.dicom import OBLIQUE, make_picture, make_series
 from support.dicom_results import dciodvfy, frames_of_result, slices_of_source
-from support.scoring import run_bundle
 from support.tiny import tiny_detector
 
 from monai_anomaly.data import CaseReader

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.scoring import run_bundle
+from support.bundles import SMALL, run_bundle
 from support.tiny import write_image_folder
 
 from monai_anomaly.errors import CheckpointError, OptionError
 from monai_anomaly.networks import TraditionalKD
 from monai_anomaly.training import load_detector
 
-SMALL = {"image_size": 32, "epochs": 1, "batch_size": 4, "teacher_weights": "random", "backbone": "resnet18", "calibration_fraction": 0}
+TINY = {**SMALL, "image_size": 32, "calibration_fraction": 0}
 
 
 def train(*overlays: str, **flags) -> None:
-    run_bundle("train", overlays=overlays, **{**SMALL, **flags})
+    run_bundle("train", overlays=overlays, **{**TINY, **flags})
 
 
 @pytest.fixture(scope="module")
