@@ -82,6 +82,12 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(place), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_that_are_named_exist(document):
+    missing = {name for name in re.findall(r"\btests/[\w/]+\.py", text_of(document)) if not (ROOT / name).is_file()}
+    assert not missing, missing
+
+
 def test_an_anchor_is_a_heading_as_github_calls_it(tmp_path):
     (tmp_path / "a.md").write_text("# One\n\n## What `--x` is, and [why](b.md)\n\n```bash\n# no heading\n```\n")
     cells = [{"cell_type": "markdown", "source": ["## 2. In a\n", "text"]}, {"cell_type": "code", "source": ["# none"]}]
