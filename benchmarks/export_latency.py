@@ -2,7 +2,7 @@
 
     python benchmarks/export_latency.py --data DIR --teacher resnet18_imagenet_stages1to3.pth --out runs/export_latency
 
-DIR holds the image folder head_ct. Two detectors are trained on it first, briefly (not to detect well, but to have trained weights): ResNet-18 with the
+DIR holds the image folder head_ct. Two detectors are trained on it first, briefly (not to separate well, but to have trained weights): ResNet-18 with the
 teacher given, and WideResNet50-2 with an untrained teacher; ``--models`` takes trained ones instead. Each is exported by ``python -m monai_anomaly export``'s
 own function, parity gate included; OpenVINO runs its file once more in bfloat16, and once after NNCF's post-training quantisation to int8, calibrated on the
 training normals. Latencies are medians of repeats in which the runtimes take turns; ratios are to PyTorch in the same repeats. AUROC is that of the test

@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from support.scoring import BUNDLE
+from support.bundles import BUNDLE
 
 from monai_anomaly.command_line import begin
 from monai_anomaly.errors import DataError, OptionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from pathlib import Path
 
 import monai.bundle
 import pytest
@@ -17,6 +18,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("tutorials/*.md"),
+        *ROOT.glob("tutorials/*.ipynb"),
         *ROOT.glob("bundles/*/docs/README.md"),
         ROOT / "bundles/common/README.md",
         ROOT / "apps/anomaly/README.md",
@@ -33,11 +35,26 @@ OTHERS = {
 """Flags of programs that are not ours."""
 
 
+def text_of(document: Path) -> str:
+    """What people read and click: of a notebook its cells of text."""
+    text = document.read_text(encoding="utf-8")
+    if document.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
+def anchors(document: Path) -> set[str]:
+    """Places that a link may end in: headings, as GitHub calls them."""
+    headings = re.findall(r"(?m)^#+ +(.+?) *$", re.sub(r"```.*?```", "", text_of(document), flags=re.DOTALL))
+    words = [re.sub(r"\]\([^)]*\)", "", heading) for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in words}
+
+
 def commands(marks: str) -> list[tuple[str, str, str]]:
     """Document, first match of ``marks`` and what follows it, for each line of each block of commands, and for each command within a sentence."""
     found = []
     for document in DOCUMENTS:
-        text = document.read_text(encoding="utf-8")
+        text = text_of(document)
         blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
         for line in "\n".join([*blocks, *in_sentences(text)]).replace("\\\n", " ").splitlines():
             for match in re.finditer(rf"{marks}((?:[^#]|(?<=\w)#)*)", line):
@@ -56,13 +73,31 @@ def flags(words: str) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (document.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)", text_of(document)):
+        path, _, anchor = target.partition("#")
+        if target.startswith("https://"):
+            continue
+        place = document.parent / path if path else document
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_that_are_named_exist(document):
+    missing = {name for name in re.findall(r"\btests/[\w/]+\.py", text_of(document)) if not (ROOT / name).is_file()}
+    assert not missing, missing
+
+
+def test_an_anchor_is_a_heading_as_github_calls_it(tmp_path):
+    (tmp_path / "a.md").write_text("# One\n\n## What `--x` is, and [why](b.md)\n\n```bash\n# no heading\n```\n")
+    cells = [{"cell_type": "markdown", "source": ["## 2. In a\n", "text"]}, {"cell_type": "code", "source": ["# none"]}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert anchors(tmp_path / "a.md") == {"one", "what---x-is-and-why"} and anchors(tmp_path / "a.ipynb") == {"2-in-a"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_section_stands_twice(document):
-    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", text_of(document), flags=re.DOTALL)
     sections = re.findall(r"(?m)^## .+$", text)
     assert len(sections) == len(set(sections)), sections
 
@@ -104,7 +139,7 @@ def test_flags_that_sentences_name_exist(capsys):
     for script in ROOT.glob("benchmarks/*.py"):
         known |= set(re.findall(r'"--(\w+)"', script.read_text()))
     for document in {*DOCUMENTS} - {ROOT / "CHANGELOG.md"}:  # of earlier versions, too
-        for code in in_sentences(document.read_text(encoding="utf-8")):
+        for code in in_sentences(text_of(document)):
             if code.startswith(("--", "python -m monai")):
                 named = set(re.findall(r"(?<!\S)--([\w-]+)", code))
                 assert named <= known, (document, code, named - known)

@@ -1,4 +1,4 @@
-"""Flags of the five train.json with their defaults, read from the configs, and the meaning that the bundles' documents give."""
+"""Flags of the five train.json with their defaults, read from the configs, and the meaning that the bundles' documents give; those of the other configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 
-ROW = re.compile(r"^\| (`--.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (`--[^|\n]*?) \| ([^|\n]*?) \| ([^|\n]*) \|$", re.MULTILINE)
+"""Three cells: a flag of train.json."""
+SCORING = re.compile(r"^\| flag \| `evaluate\.json` \| .*(?:\n\|.*)+", re.MULTILINE)
 CONDITION = re.compile(r"\$(.+) if @on_gpu else (.+)")
 KNOWN = {
     "$str(mad.builtin_study())": "the built-in study",
@@ -39,8 +41,19 @@ def flag_table(root: Path) -> str:
     return "\n".join(lines)
 
 
+def scoring_flag_table(root: Path) -> str:
+    """Markdown table of the flags of evaluate.json and inference.json, as the shared document has it.
+
+    Args:
+        root: of the repository.
+    """
+    tables = SCORING.findall((root / "bundles" / "common" / "README.md").read_text("utf-8"))
+    assert len(tables) == 1, "bundles/common/README.md has the table of these flags once"
+    return str(tables[0])
+
+
 def documented(document: Path) -> dict[str, str]:
-    """What a document's tables say of each flag; of a row of several flags each gets the whole.
+    """What a document's tables say of each flag of train.json; of a row of several flags each gets the whole.
 
     Args:
         document: a Markdown file.

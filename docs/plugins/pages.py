@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flags import flag_table
+from flags import flag_table, scoring_flag_table
 from messages import message_list
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(\]\()([^)#\s:]+)(?=[)#])")
 FOLDER_LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s:]+)\)")
 SOURCES = {".py": "python", ".json": "json", ".cff": "yaml", ".cfg": "ini", ".toml": "toml", ".txt": "text", ".conf": "ini", "": "text"}
-GENERATED = {"<!-- flags of train.json -->": flag_table, "<!-- messages -->": message_list}
+GENERATED = {
+    "<!-- flags of train.json -->": flag_table,
+    "<!-- flags of evaluate.json and inference.json -->": scoring_flag_table,
+    "<!-- messages -->": message_list,
+}
 """What a document has in these places is made from the code, so that it cannot be out of date."""
 
 

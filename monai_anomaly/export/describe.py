@@ -25,8 +25,9 @@ def describe(detector: AnomalyDetector, model: str | Path) -> dict[str, Any]:
         model: the ``model.pt`` that it was read from; its SHA-256 ties the two together.
 
     Returns:
-        What JSON can hold: ``input``, ``outputs``, ``normalisation`` (``image = (rgb - mean) / std`` of values in [0, 1]) and everything in the model's own
-        description (preprocessing, levels, pooling, calibration, provenance).
+        What JSON can hold: ``input``, ``outputs``, ``resizing`` (of values in [0, 1] to the input's size: :class:`~monai_anomaly.transforms.ResizeSlicesd`'s
+        rule), ``normalisation`` (``image = (rgb - mean) / std`` of what was resized) and everything in the model's own description (preprocessing, levels,
+        pooling, calibration, provenance).
     """
     side = detector.preprocessing["image_size"]
     map_name, score_name = OUTPUTS
@@ -36,6 +37,7 @@ def describe(detector: AnomalyDetector, model: str | Path) -> dict[str, Any]:
             map_name: {"dtype": "float32", "shape": ["batch", 1, side, side]},
             score_name: {"dtype": "float32", "shape": ["batch"]},
         },
+        "resizing": {"mode": "bilinear", "antialias": True, "align_corners": False, "keep_aspect_ratio": False},
         "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
         "colour_range": list(detector.colour_range),
         "model_sha256": file_sha256(model),

@@ -113,7 +113,7 @@ class Teacher(nn.Module):
                 raise
             logger.warning(
                 "NO IMAGENET WEIGHTS: %s On the built-in study the run carries on with an UNTRAINED %s teacher (seed %d), which shows how everything "
-                "works but detects less than a trained one.", error, self.name, self.seed,
+                "works, and whose scores separate less than a trained one's.", error, self.name, self.seed,
             )  # fmt: skip
             return random_weights(self.backbone)
 

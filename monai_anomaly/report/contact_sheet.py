@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from ..errors import OptionError
 from ..files import write_whole
 from ..writers import ColourScale, binary_mask, caption, rgb_image
-from .drawing import bare_axes, draw_bar, draw_contour, new_figure
+from .drawing import bare_axes, draw_bar, draw_contour, draw_sides, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,8 @@ class Tile:
         score: the slice's score.
         p_value: its calibrated p-value.
         mask: ground truth, ``(H, W)`` or ``(1, H, W)``.
+        spacing_mm: (from row to row, from column to column), for the shape of the picture and its bar in mm; ``None``: not known.
+        edges: sides of the patient at the top, the bottom, the left and the right of the picture, such as ``"APRL"``; empty: not known.
     """
 
     image: ArrayLike
@@ -52,6 +54,8 @@ class Tile:
     score: float | None = None
     p_value: float | None = None
     mask: ArrayLike | None = None
+    spacing_mm: tuple[float, float] | None = None
+    edges: str = ""
 
 
 def write_contact_sheet(
@@ -62,7 +66,8 @@ def write_contact_sheet(
 ) -> Path:
     r"""Write a PNG page: for each row a heading and its tiles; in a tile the image, below it the image under its heat map, and a caption.
 
-    All tiles share the model's colour scale, drawn once at the side. Ground truth, where a tile has any, is a thin line over the heat map.
+    Over the image stand the patient's sides and a bar in mm, where they are known. All tiles share the model's colour scale, drawn once at the side. Ground
+    truth, where a tile has any, is a thin line over the heat map.
 
     Args:
         path: the PNG.
@@ -74,7 +79,7 @@ def write_contact_sheet(
         The path.
 
     Raises:
-        OptionError: no tile at all, a value range that is none, or matplotlib is not installed.
+        OptionError: no tile at all, a value range that is none, ``edges`` that are not four, or matplotlib is not installed.
         DataError: shapes differ, or the file cannot be written.
 
     Example:
@@ -114,9 +119,13 @@ def write_contact_sheet(
 
 def _draw(figure: Figure, tile: Tile, scale: ColourScale, left: float, top: float) -> None:
     page_width, page_height = figure.get_size_inches()
-    for pixels in (rgb_image(tile.image), scale.overlay(tile.image, tile.anomaly_map)):
+    row_mm, column_mm = tile.spacing_mm or (1.0, 1.0)
+    plain = rgb_image(tile.image)
+    for pixels in (plain, scale.overlay(tile.image, tile.anomaly_map)):
         axes = bare_axes(figure, left, top, _CELL_IN, _CELL_IN)
-        axes.imshow(pixels, interpolation="bilinear")
+        axes.imshow(pixels, interpolation="bilinear", aspect=row_mm / column_mm)
+        if pixels is plain:
+            draw_sides(axes, pixels.shape[1], tile.spacing_mm, tile.edges)
         top -= _CELL_IN + _GAP_IN
     if tile.mask is not None:
         draw_contour(axes, binary_mask(tile.mask, pixels.shape[:2]))

@@ -1,10 +1,11 @@
-"""What pages and rows of pictures share: bare axes at a place in inches, the line around a lesion, the colour bar."""
+"""What pages and rows of pictures share: bare axes at a place in inches, the patient's sides and a bar in mm, the line around a lesion, the colour bar."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from ..errors import OptionError
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CONTOUR_INK", "bare_axes", "draw_bar", "draw_contour", "new_figure"]
+__all__ = ["CONTOUR_INK", "bare_axes", "draw_bar", "draw_contour", "draw_sides", "new_figure", "sides"]
 
 CONTOUR_INK = "#00a583"
 """The line's colour, darker, for words on white."""
+_EDGES = ((0.5, 0.96, "center", "top"), (0.5, 0.04, "center", "bottom"), (0.04, 0.5, "left", "center"), (0.96, 0.5, "right", "center"))
+"""Where the letters stand, in shares of the picture: top, bottom, left, right."""
+_LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 def new_figure(width_in: float, height_in: float, dpi: int) -> Figure:
@@ -97,3 +102,63 @@ def draw_bar(figure: Figure, scale: ColourScale, left_in: float, top_in: float, 
             color=CONTOUR_INK,
             va="top",
         )
+
+
+def sides(slice_affine: NDArray[np.float64]) -> str:
+    """Sides of the patient at the top, the bottom, the left and the right of slices; the closest ones, where they are oblique.
+
+    Args:
+        slice_affine: ``(4, 4)``, from (row, column, slice) to mm, right-anterior-superior.
+
+    Example:
+        >>> sides(np.eye(4)[[1, 0, 2, 3]] * [-1, -1, 1, 1])
+        'APRL'
+    """
+    down, across, _ = aff2axcodes(slice_affine)
+    return _OPPOSITE[down] + down + _OPPOSITE[across] + across
+
+
+def draw_sides(axes: Axes, n_columns: int, spacing_mm: tuple[float, float] | None, edges: str) -> None:
+    """Draw what a radiologist orients by: a bar of a round length, at most a third of the picture, and the patient's sides.
+
+    Args:
+        axes: of the picture.
+        n_columns: pixels in one of its rows.
+        spacing_mm: (from row to row, from column to column); ``None``: not known, no bar.
+        edges: letters at the top, the bottom, the left and the right; empty: not known.
+
+    Raises:
+        OptionError: ``edges`` that are not four.
+
+    Example:
+        >>> axes = bare_axes(new_figure(4, 4, 100), 0, 4, 4, 4)
+        >>> draw_sides(axes, 256, (0.5, 0.5), "APRL")
+        >>> [text.get_text() for text in axes.texts]
+        ['20 mm', 'A', 'P', 'R', 'L']
+    """
+    if len(edges) not in (0, 4):
+        raise OptionError(f"edges is {edges!r}; expected four letters (top, bottom, left, right), or none.")
+    if spacing_mm is not None:
+        _draw_length(axes, n_columns, spacing_mm[1])
+    for letter, place in zip(edges, _EDGES, strict=False):  # none, where the sides are not known
+        _write(axes, letter, *place)
+
+
+def _draw_length(axes: Axes, n_columns: int, column_mm: float) -> None:
+    """A bar of a round length, at most a third of the picture."""
+    fitting = [length for length in _LENGTHS_MM if length <= n_columns * column_mm / 3]
+    if not fitting:
+        return
+    share = fitting[-1] / (n_columns * column_mm)
+    for colour, thickness in (("black", 4.0), ("white", 2.0)):
+        axes.plot([0.04, 0.04 + share], [0.05, 0.05], color=colour, linewidth=thickness, transform=axes.transAxes, solid_capstyle="butt")
+    _write(axes, f"{fitting[-1]} mm", 0.04, 0.07, "left", "bottom")
+
+
+def _write(axes: Axes, text: str, x: float, y: float, ha: str, va: str) -> None:
+    """White letters that a bright image does not swallow."""
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=1.5, foreground="black")]
+    # Bold: the foot of a thin L is lost where it falls between two pixels, and left reads as inferior.
+    axes.text(x, y, text, color="white", fontsize=8, fontweight="bold", ha=ha, va=va, transform=axes.transAxes, path_effects=outline)

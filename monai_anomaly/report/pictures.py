@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 
 from ..errors import OptionError
 from ..writers import ColourScale, binary_mask, rgb_image
-from .drawing import bare_axes, draw_bar, draw_contour, new_figure
+from .drawing import bare_axes, draw_bar, draw_contour, draw_sides, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Picture", "show_pictures"]
@@ -23,9 +22,6 @@ _GAP_IN = 0.08
 _TITLE_IN = 0.3
 _LINE_IN = 0.15
 _BAR_IN = 1.0
-_EDGES = ((0.5, 0.96, "center", "top"), (0.5, 0.04, "center", "bottom"), (0.04, 0.5, "left", "center"), (0.96, 0.5, "right", "center"))
-"""Where the letters stand, in shares of the picture: top, bottom, left, right."""
-_LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +106,6 @@ def _title_in(picture: Picture) -> float:
 
 
 def _draw(figure: Figure, picture: Picture, scale: ColourScale | None, left: float, top: float, side: float) -> None:
-    if len(picture.edges) not in (0, 4):
-        raise OptionError(f"edges is {picture.edges!r}; expected four letters (top, bottom, left, right), or none.")
     axes = bare_axes(figure, left, top, side, side)
     heat = picture.anomaly_map
     pixels = rgb_image(picture.image) if scale is None or heat is None else scale.overlay(picture.image, heat)
@@ -119,29 +113,6 @@ def _draw(figure: Figure, picture: Picture, scale: ColourScale | None, left: flo
     axes.imshow(pixels, interpolation="bilinear", aspect=row_mm / column_mm)
     if picture.mask is not None:
         draw_contour(axes, binary_mask(picture.mask, pixels.shape[:2]))
-    if picture.spacing_mm is not None:
-        _draw_length(axes, pixels.shape[1], column_mm)
-    for letter, place in zip(picture.edges, _EDGES, strict=False):  # none, where the sides are not known
-        _write(axes, letter, *place)
+    draw_sides(axes, pixels.shape[1], picture.spacing_mm, picture.edges)
     if picture.title:
         axes.set_title(picture.title, fontsize=8, pad=3, parse_math=False)
-
-
-def _draw_length(axes: Axes, n_columns: int, column_mm: float) -> None:
-    """A bar of a round length, at most a third of the picture."""
-    fitting = [length for length in _LENGTHS_MM if length <= n_columns * column_mm / 3]
-    if not fitting:
-        return
-    share = fitting[-1] / (n_columns * column_mm)
-    for colour, thickness in (("black", 4.0), ("white", 2.0)):
-        axes.plot([0.04, 0.04 + share], [0.05, 0.05], color=colour, linewidth=thickness, transform=axes.transAxes, solid_capstyle="butt")
-    _write(axes, f"{fitting[-1]} mm", 0.04, 0.07, "left", "bottom")
-
-
-def _write(axes: Axes, text: str, x: float, y: float, ha: str, va: str) -> None:
-    """White letters that a bright image does not swallow."""
-    from matplotlib.patheffects import withStroke
-
-    outline = [withStroke(linewidth=1.5, foreground="black")]
-    # Bold: the foot of a thin L is lost where it falls between two pixels, and left reads as inferior.
-    axes.text(x, y, text, color="white", fontsize=8, fontweight="bold", ha=ha, va=va, transform=axes.transAxes, path_effects=outline)

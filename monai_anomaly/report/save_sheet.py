@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ..data import Case
 from ..scoring import Calibration
 from ..transforms import to_unit_range
 from .contact_sheet import Tile, write_contact_sheet
+from .drawing import sides
 
 __all__ = ["SaveContactSheet"]
 
@@ -26,12 +28,16 @@ class _Kept(NamedTuple):
     image: Tensor
     anomaly_map: Tensor
     mask: Tensor | None
+    label: int | None
+    spacing_mm: tuple[float, float] | None
+    edges: str
 
 
 class SaveContactSheet:
     """Handler: a page with the most anomalous slices and the most normal ones, one slice per series.
 
-    Only the slices that may still come onto the page are held in memory.
+    Where slices lie in the patient, they bear its sides and a bar in mm. The slice of an abnormal case that is itself without a lesion says so: it is no miss
+    among the most normal ones. Only the slices that may still come onto the page are held in memory.
 
     Args:
         path: the PNG.
@@ -68,7 +74,7 @@ class SaveContactSheet:
                 continue
             # On a CPU a row is a view, which would hold its whole batch.
             mask = output["mask"][row].cpu().clone() if "mask" in output else None
-            kept = _Kept(score, case, slice_index, images[row].cpu().clone(), output["pred"][row].cpu().clone(), mask)
+            kept = _Kept(score, case, slice_index, images[row].cpu().clone(), output["pred"][row].cpu().clone(), mask, *_place(output, row))
             self._high = _best([*self._high, kept], 2 * _COLUMNS, sign=-1)
             self._low = _best([*self._low, kept], _COLUMNS, sign=1)
 
@@ -84,9 +90,24 @@ class SaveContactSheet:
 
     def _tile(self, kept: _Kept) -> Tile:
         case = self.cases[kept.case]
-        name = f"{case.get('series', kept.case)}" + (f" ({case['group']})" if "group" in case else "")
+        name = f"{case.get('series', kept.case)}"
+        if case.get("label") == 1 and kept.label == 0:
+            name += ": slice without lesion"
+        elif "group" in case:
+            name += f" ({case['group']})"
         p_value = None if self.calibration is None else float(self.calibration.p_value(kept.score))
-        return Tile(kept.image, kept.anomaly_map, name, kept.slice_index, kept.score, p_value, kept.mask)
+        return Tile(kept.image, kept.anomaly_map, name, kept.slice_index, kept.score, p_value, kept.mask, kept.spacing_mm, kept.edges)
+
+
+def _place(output: dict[str, Any], row: int) -> tuple[int | None, tuple[float, float] | None, str]:
+    """The slice's own label, and the spacing of its pixels and its sides where these are the patient's."""
+    label = int(output["label"][row]) if "label" in output else None
+    if "in_patient" not in output or not output["in_patient"][row]:
+        return label, None, ""
+    affine = np.asarray(output["slice_affine"][row].cpu(), dtype=np.float64)
+    full = output["slice_shape"][row].tolist()  # rows and columns before they were resized
+    row_mm, column_mm = (float(np.linalg.norm(affine[:3, axis])) * full[axis] / int(output["image"].shape[2 + axis]) for axis in (0, 1))
+    return label, (row_mm, column_mm), sides(affine)
 
 
 def _best(rows: list[_Kept], count: int, sign: int) -> list[_Kept]:

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
-from nibabel.orientations import aff2axcodes
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import CaseReader, find_case
 from ..transforms import OrientSlicesd, ScaleIntensityByModalityd
 from ..writers import read_map_volume
+from .drawing import sides
 from .pictures import Picture
 
 __all__ = ["DisplayStack"]
-
-_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +86,7 @@ class DisplayStack:
             >>> DisplayStack(np.zeros((1, 4, 4, 4)), np.eye(4)[[1, 0, 2, 3]] * [-1, -1, 1, 1]).edges
             'APRL'
         """
-        if not self.in_patient:
-            return ""
-        down, across, _ = aff2axcodes(self.affine)
-        return _OPPOSITE[down] + down + _OPPOSITE[across] + across
+        return sides(self.affine) if self.in_patient else ""
 
     def aligned(self, path: str | os.PathLike[str]) -> NDArray[np.float32]:
         """Read a map or a mask of this scan from a NIfTI file, voxel for voxel: axes are exchanged and reversed, nothing is resampled.

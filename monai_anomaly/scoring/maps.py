@@ -20,7 +20,7 @@ __all__ = ["AnomalyMap", "upsample_blur_matrix"]
 
 
 def upsample_blur_matrix(size_in: int, size_out: int, sigma_px: float) -> Tensor:
-    """The matrix that up-samples a line bilinearly (``align_corners=True``) and then blurs it as ``scipy.ndimage.gaussian_filter`` does.
+    """Skip-TS, eq. (6): the matrix that up-samples a line bilinearly (``align_corners=True``) and then blurs it as ``scipy.ndimage.gaussian_filter`` does.
 
     Both steps are linear and separable, so a map ``M`` becomes ``A M B^T`` in one go, boundary rule included.
 

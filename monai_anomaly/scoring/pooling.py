@@ -20,7 +20,7 @@ _TOP = re.compile(r"top_(?P<number>\d{1,9}(?:\.\d{1,6})?)(?P<percent>%?)", re.AS
 class Pooling:
     """Named rule from the values of each sample to one score.
 
-    ``"max"`` (Skip-TS, eq. 8), ``"mean"`` (SCRD4AD), ``"top_100"``: mean of the 100 highest values, or of all where there are fewer, ``"top_20%"``:
+    ``"max"`` (Skip-TS, eq. (8)), ``"mean"`` (SCRD4AD), ``"top_100"``: mean of the 100 highest values, or of all where there are fewer, ``"top_20%"``:
     mean of the highest 20 %, rounded down, at least one value.
 
     Args:

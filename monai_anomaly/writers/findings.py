@@ -50,7 +50,7 @@ class SaveFindings(SeriesWriter):
 
     The threshold comes from the highest map value of each held-out normal patient, over all slices. So of new patients like those, all normal, at most the
     false-alarm rate has **any** finding, in whatever slice and series, and whatever the pooling of scores. Resizing to the source's grid and smoothing
-    through the slices never raise the highest value: the promise stays true, but smoothed lesions have to be stronger or larger to be found.
+    through the slices never raise the highest value: the promise stays true, but what was smoothed has to be stronger or larger to stand above the threshold.
 
     :class:`AssembleSeries` hands it each series; what it found there is taken over by who records finished series
     (:class:`~monai_anomaly.evaluation.RecordSeries`), which has the tables made from all of them. Without a calibration there are no findings, which the log

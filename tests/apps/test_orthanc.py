@@ -22,7 +22,7 @@ from support.bulk import save_model
 from support.dicom import AXIAL, OBLIQUE, SAGITTAL, make_picture, make_series
 from support.orthanc import APP, held, push, remove_series, results_of
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.data import CaseReader, case_files, find_case
 from monai_anomaly.inference import StudyDetector
 from monai_anomaly.label.pacs.cache import dicom_behind

@@ -21,8 +21,8 @@ def config(bundle: str, name: str = "train"):
 
 
 def documented(path: Path) -> set[str]:
-    """The flags in a document's tables."""
-    lines = (line for line in path.read_text().splitlines() if line.startswith("| `--"))
+    """The flags of train.json: those in a document's tables of three columns."""
+    lines = (line for line in path.read_text().splitlines() if line.startswith("| `--") and line.count("|") == 4)
     return {word.strip("`,").removeprefix("--") for line in lines for word in line.split("|")[1].split()}
 
 

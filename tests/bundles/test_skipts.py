@@ -20,7 +20,7 @@ from support.runs import rows
 from support.tiny import write_image_folder
 
 from monai_anomaly.data import find_cases, read_datalist
-from monai_anomaly.data.study import folder
+from monai_anomaly.data.study import folder as study_folder
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError, OptionError, WeightsError
 from monai_anomaly.training import RefreshBatchNorm, load_detector
 
@@ -295,9 +295,9 @@ def test_on_the_command_line_an_error_is_one_sentence_and_not_a_traceback(tmp_pa
 @pytest.mark.slow
 def test_a_dicom_series_from_training_to_a_volume_on_its_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        files, "PATIENTS", {("training", "good"): 4, ("testing", "good"): 2, ("testing", "bleed"): 1, ("testing", "mass"): 1}
+        study_folder, "PATIENTS", {("training", "good"): 4, ("testing", "good"): 2, ("testing", "bleed"): 1, ("testing", "mass"): 1}
     )
-    study = folder.write_study(tmp_path / "study", progress=False)
+    study = study_folder.write_study(tmp_path / "study", progress=False)
     test = read_datalist(study / "datalist.json").select(split="test", label=1)
     run("train", dataset_dir=str(study), output_dir=str(tmp_path / "out"), **{**SMALL, "calibration_fraction": 0.5})
     metrics = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())["metrics"]

@@ -48,7 +48,7 @@ def test_train():
 
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
 def test_evaluate_and_inference(name):
-    told = named(section("Keys of evaluate.json")) | in_first_cells(section("Flags"))
+    told = named(section("Keys of evaluate.json")) | in_first_cells(flags.scoring_flag_table(ROOT))
     if name == "inference":
         told |= named(section("Keys of inference.json"))
     told |= {flag.removeprefix("--") for flag in told}
@@ -77,7 +77,7 @@ def test_every_part_is_named(bundle, name):
 @pytest.mark.parametrize(("column", "name"), [(2, "evaluate"), (3, "inference")])
 def test_defaults_of_evaluate_and_inference(column, name):
     content, seen = config("skipts", name), 0
-    for line in section("Flags").splitlines():
+    for line in flags.scoring_flag_table(ROOT).splitlines():
         if not line.startswith("| `--") or not cells(line)[column - 1]:
             continue
         value, told = content[cells(line)[0].strip("`-")], cells(line)[column - 1]

@@ -37,7 +37,8 @@ def test_nothing_is_fetched_by_a_reader(site):
 
 def test_what_is_generated_is_there(site):
     assert "PixelSpacing is" in (site / "docs" / "messages.html").read_text(encoding="utf-8")
-    assert "--weight_floor" in (site / "docs" / "bundle_reference.html").read_text(encoding="utf-8")
+    reference = (site / "docs" / "bundle_reference.html").read_text(encoding="utf-8")
+    assert "--weight_floor" in reference and "--smoothing_mm" in reference
     assert "<math" in (site / "docs" / "api" / "losses.html").read_text(encoding="utf-8")
     networks = (site / "docs" / "api" / "networks.html").read_text(encoding="utf-8")
     assert "<autoref" not in networks and not re.search(r"<p>[^<]*:class:", networks)

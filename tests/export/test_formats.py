@@ -21,6 +21,7 @@ from monai_anomaly.export.formats import choose_format
 from monai_anomaly.networks import SYSTEMS, AnomalyDetector, Teacher
 from monai_anomaly.scoring import AnomalyMap, Pooling
 from monai_anomaly.training import load_detector, save_detector
+from monai_anomaly.transforms import ResizeSlicesd
 
 KINDS = {
     "max": ("SkipTS", {"maps": [1, 2, 3], "sigma_px": 4.0}, "max", 64),
@@ -106,6 +107,10 @@ def test_the_description_says_how_to_prepare_and_to_read(tmp_path):
         "map",
         "score",
     }
+    (rule := dict(told["resizing"])).pop("keep_aspect_ratio")
+    picture = torch.rand(1, 90, 70, 1, generator=torch.Generator().manual_seed(0))
+    resized = torch.nn.functional.interpolate(picture[None, ..., 0], size=(64, 64), **rule)[0, ..., None]
+    assert torch.equal(resized, ResizeSlicesd("image", 64)({"image": picture})["image"]) and not told["resizing"]["keep_aspect_ratio"]
     assert told["preprocessing"] == detector.preprocessing and told["calibration"] == detector.calibration
     assert told["pooling"] == "max" and told["anomaly_map"]["maps"] == [1, 2, 3] and told["colour_range"] == [0.25, 2.0]
     assert len(told["model_sha256"]) == 64 and told["monai_anomaly"]

@@ -16,7 +16,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 from support.bulk import save_model, write_mixed
 from support.label import client, infer, make_app, refusal
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.files import file_sha256
 from monai_anomaly.inference import StudyDetector
 

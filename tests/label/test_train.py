@@ -19,7 +19,7 @@ pytest.importorskip("monailabel", reason="needs MONAI Label: make test-label")
 from support.bulk import save_model
 from support.label import client, infer, make_app, refusal
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.data import builtin_study, find_cases
 from monai_anomaly.label.models import ServedModel
 from monai_anomaly.label.refusals import RequestError

@@ -28,7 +28,7 @@ WITH_VARIANT = {
 
 
 def test_each_numbered_equation_of_skip_ts_stands_in_one_place():
-    """Equation 6 defines the up-sampling that equation 7 sums."""
+    """All eight; equation 6 defines the up-sampling that equation 7 sums."""
     found: dict[int, list[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -42,7 +42,9 @@ def test_each_numbered_equation_of_skip_ts_stands_in_one_place():
         3: ["SimilarityLoss"],
         4: ["ConsistencyLoss"],
         5: ["WeightedSum"],
+        6: ["upsample_blur_matrix"],
         7: ["AnomalyMap"],
+        8: ["Pooling"],
     }
 
 

@@ -20,7 +20,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 from support.label import client, make_app
 
-from monai_anomaly.bundle import root
+from monai_anomaly.bundle_root import root
 from monai_anomaly.errors import DataError, OptionError
 from monai_anomaly.label.models import ServedModel
 from monai_anomaly.label.pacs.cache import SeriesCache
