@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "monai_anomaly"
 ORDER = (
     "__version__", "errors", "memory", "files", "pickle_claims", "state_file", "_torchvision",  # the ground
     "transforms", "data", "networks", "losses", "scoring", "metrics", "training", "writers", "report",  # the way of the data
-    "verdict", "inference", "bundle", "export", "compare", "pack", "doctor",  # what people and configs call
+    "verdict", "bundle", "inference", "export", "compare", "pack", "doctor",  # what people and configs call
     "label", "__main__",
 )  # fmt: skip
 """A part imports parts before it, and no others."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..data import Case
-from ..export.held_out import prepare_slices
+from ..inference import prepare_slices
 from ..networks import AnomalyDetector, Teacher
 from ..training import score_metrics
 from ..training.scores import SliceScore, batch_rows
