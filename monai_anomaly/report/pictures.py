@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import OptionError
 from ..writers import ColourScale, binary_mask, rgb_image
-from .drawing import bare_axes, draw_bar, draw_contour, new_figure
+from .drawing import SCALE_LABEL, bare_axes, draw_bar, draw_contour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,8 @@ _BAR_IN = 1.0
 _EDGES = ((0.5, 0.96, "center", "top"), (0.5, 0.04, "center", "bottom"), (0.04, 0.5, "left", "center"), (0.96, 0.5, "right", "center"))
 """Where the letters stand, in shares of the picture: top, bottom, left, right."""
 _LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
+_LOWEST_IN = 0.5
+"""A bar with its number in a picture lower than this would lie on the letters and on the patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,12 @@ class Picture:
 
 
 def show_pictures(
-    pictures: Sequence[Picture], value_range: Sequence[float] | None = None, *, columns: int = 4, side_in: float = 2.2
+    pictures: Sequence[Picture],
+    value_range: Sequence[float] | None = None,
+    *,
+    columns: int = 4,
+    side_in: float = 2.2,
+    scale_label: str = SCALE_LABEL,
 ) -> Figure:
     """Draw pictures in rows; as the last line of a cell it shows them, where a notebook began with ``%matplotlib inline``.
 
@@ -59,6 +66,7 @@ def show_pictures(
         value_range: (low, high) of the model's colour scale, ``AnomalyDetector.colour_range``; needed if a picture has a map.
         columns: pictures in a row.
         side_in: longer side of a picture in inches.
+        scale_label: what the colour bar is of; beside a short one there is a new line behind the first comma.
 
     Returns:
         The figure.
@@ -100,6 +108,7 @@ def show_pictures(
             height - titles_in[0],
             side_in - (0.6 if with_masks and len(rows) == 1 else 0),
             "outline" if with_masks else "",
+            scale_label,
         )
     return figure
 
@@ -119,7 +128,7 @@ def _draw(figure: Figure, picture: Picture, scale: ColourScale | None, left: flo
     axes.imshow(pixels, interpolation="bilinear", aspect=row_mm / column_mm)
     if picture.mask is not None:
         draw_contour(axes, binary_mask(picture.mask, pixels.shape[:2]))
-    if picture.spacing_mm is not None:
+    if picture.spacing_mm is not None and side * min(1.0, pixels.shape[0] * row_mm / (pixels.shape[1] * column_mm)) >= _LOWEST_IN:
         _draw_length(axes, pixels.shape[1], column_mm)
     for letter, place in zip(picture.edges, _EDGES, strict=False):  # none, where the sides are not known
         _write(axes, letter, *place)
