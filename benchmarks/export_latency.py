@@ -32,8 +32,8 @@ from monai_anomaly.bundle_root import root
 from monai_anomaly.compare.process import config_command
 from monai_anomaly.data import find_cases, split_calibration
 from monai_anomaly.export import FORMATS, MAP_TOLERANCE, export_detector, open_exported
-from monai_anomaly.export.held_out import prepare_slices
 from monai_anomaly.export.to_openvino import OpenVinoFile
+from monai_anomaly.inference import prepare_slices
 from monai_anomaly.networks import AnomalyDetector
 from monai_anomaly.training import load_detector
 

@@ -1,10 +1,10 @@
-"""One study after another, judged within a running program: the same numbers as ``inference.json`` on the command line, without its files."""
+"""Within a running program, as the command line does it: one study after another judged without files, and slices prepared for a detector."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from monai.bundle import ComponentLocator, ConfigParser
 
 from . import __version__
-from .data import find_case
+from .bundle_root import root
+from .data import Case, SliceDataset, find_case
 from .errors import DataError, unwrapped
 from .evaluation import Scored
 from .files import file_sha256, file_stamp
@@ -21,7 +22,7 @@ from .training import load_detector
 from .verdict import ModelIdentity, Verdict
 from .writers import SaveFindings, SeriesMap, SeriesWriter
 
-__all__ = ["ModelIdentity", "StudyDetector", "Verdict"]
+__all__ = ["ModelIdentity", "StudyDetector", "Verdict", "prepare_slices"]
 
 IN_MEMORY: Mapping[str, Any] = {
     "network": "@network_def",
@@ -136,6 +137,43 @@ class StudyDetector:
             map_threshold=findings.threshold, findings=() if found is None else tuple(SaveFindings.rows(case, found)),
             n_findings=None if found is None else found["n_found"], colour_range=detector.colour_range, model=identity,
         )  # fmt: skip
+
+
+def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: bool) -> SliceDataset:
+    """Decode cases with the very transforms of ``evaluate.json``: images as the detector's training and every scoring see them.
+
+    Args:
+        detector: says how (``preprocessing``).
+        cases: what to decode.
+        options: of :class:`~monai_anomaly.data.SliceDataset`, such as ``drop_empty``.
+
+    Returns:
+        The slices, kept in memory unless ``keep=False``.
+
+    Raises:
+        AnomalyError: nothing can be read.
+
+    Example:
+        >>> from nibabel.testing import data_path
+        >>> from monai_anomaly.data import find_case
+        >>> from monai_anomaly.networks import SkipTS, Teacher
+        >>> from monai_anomaly.scoring import AnomalyMap, Pooling
+        >>> detector = AnomalyDetector(SkipTS(Teacher("resnet18", weights="random")), AnomalyMap(maps=[1, 2, 3]), Pooling("max"))
+        >>> detector.preprocessing = {"image_size": 64, "preset": "auto", "ct_window": "brain", "plane": "axial", "neighbours": 0}
+        >>> slices = prepare_slices(detector, find_case(f"{data_path}/anatomical.nii").cases, progress=False)
+        >>> len(slices), tuple(slices[12]["image"].shape)
+        (25, (3, 64, 64))
+    """
+    parser = ConfigParser()
+    parser.read_config(str(Path(root("common")) / "evaluate.json"))  # the same in all bundles
+    # Objects, not text: MONAI runs text that begins with $, and neither a stranger's model nor a file name may say what is run. A tuple is one to it.
+    parser["network_def"] = detector
+    parser["validate#dataset#data"] = tuple(cases)
+    for name, value in {"keep": True, **options}.items():
+        parser[f"validate#dataset#{name}"] = value
+    with unwrapped():
+        dataset: SliceDataset = parser.get_parsed_content("validate#dataset")
+    return dataset
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -11,14 +11,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from support.bulk import save_model, write_mixed
 from support.bundles import BUNDLE, run_bundle
 from support.runs import rows
 from support.tiny import tiny_detector
 
+from monai_anomaly.data import find_case
 from monai_anomaly.errors import CalibrationError, CheckpointError, DataError
 from monai_anomaly.files import file_sha256
-from monai_anomaly.inference import StudyDetector, Verdict
+from monai_anomaly.inference import StudyDetector, Verdict, prepare_slices
 from monai_anomaly.training import load_detector, save_detector
 
 STUDIES = ("a0.png", "d0.nii.gz", "d1.nii.gz", "ct0", "ct1")
@@ -71,6 +73,15 @@ def test_the_same_numbers_to_the_last_digit_as_the_command_line(detector, model,
     for path in volumes:
         assert np.array_equal(np.asarray(nib.load(path).dataobj), verdict.map.source.transpose(1, 0, 2), equal_nan=True)
     assert [path.name for path in studies.iterdir() if path.suffix == ".json"] == []  # nothing is written beside the data
+
+
+@pytest.mark.parametrize("name", ["d1.nii.gz", "ct0"])
+def test_slices_are_prepared_as_those_that_are_scored(detector, model, studies, name):
+    loaded = load_detector(model)
+    slices = prepare_slices(loaded, find_case(studies / name).cases, drop_empty=True, progress=False)
+    with torch.no_grad():
+        scores = loaded.predict(torch.stack([slices[index]["image"] for index in range(len(slices))])).score
+    np.testing.assert_allclose(scores, [row["score"] for row in detector.judge(studies / name).slices], atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [None, 0.3, 0.6])

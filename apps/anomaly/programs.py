@@ -55,7 +55,7 @@ def running_orthanc(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def running_server(folder: Path, studies: str, models: str, settings: Mapping[str, str]) -> Iterator[str]:
+def running_server(folder: Path, studies: str, models: str, settings: Mapping[str, str], python: str = sys.executable) -> Iterator[str]:
     """MONAI Label with a copy of this app, in which its models and logs stay.
 
     Args:
@@ -63,6 +63,7 @@ def running_server(folder: Path, studies: str, models: str, settings: Mapping[st
         studies: a folder, or a DICOMweb address.
         models: bundles, with commas between them.
         settings: environment variables, such as ``MONAI_LABEL_DICOMWEB_CACHE_PATH``.
+        python: of the environment that has MONAI Label.
 
     Yields:
         Its address.
@@ -71,9 +72,10 @@ def running_server(folder: Path, studies: str, models: str, settings: Mapping[st
     app.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "main.py", app)
     port = free_port()
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
+    command = [python, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
     command += ["--conf", "models", models, "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, **settings}
+    environment.pop("MPLBACKEND", None)  # a notebook's, which another environment may lack
     with running(command, folder / "server.log", f"http://127.0.0.1:{port}/info/", environment):
         yield f"http://127.0.0.1:{port}"
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ..data import Case
 from ..evaluation import SliceScore, score_metrics
 from ..evaluation.scores import batch_rows
-from ..export.held_out import prepare_slices
+from ..inference import prepare_slices
 from ..networks import AnomalyDetector, Teacher
 
 __all__ = ["nearest_neighbour", "pooled_features"]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from ..bundle_root import root
-from ..data import Case, SliceDataset, builtin_study, find_cases, fingerprint, split_calibration
+from ..data import SliceDataset, builtin_study, find_cases, fingerprint, split_calibration
 from ..data.study.folder import FOLDER
-from ..errors import CheckpointError, DataError, OptionError, unwrapped
+from ..errors import CheckpointError, DataError, OptionError
+from ..inference import prepare_slices
 from ..networks import AnomalyDetector
 from ..scoring import Calibration
 
-__all__ = ["held_out_slices", "prepare_slices", "training_data"]
-
-_SHARED = "common"
-"""The folder among the bundles with the ``evaluate.json`` that is the same in all of them."""
+__all__ = ["held_out_slices", "training_data"]
 
 
 def training_data(detector: AnomalyDetector) -> Path:
@@ -75,29 +69,6 @@ def held_out_slices(detector: AnomalyDetector, dataset_dir: str | Path) -> Slice
         raise CheckpointError(
             f"{len(dataset)} slices are held out, but the model was calibrated on {n_calibrated}; expected the same: train again with this version."
         )
-    return dataset
-
-
-def prepare_slices(detector: AnomalyDetector, cases: Sequence[Case], **options: bool) -> SliceDataset:
-    """Decode cases with the very transforms of ``evaluate.json``.
-
-    Args:
-        detector: says how (``preprocessing``).
-        cases: what to decode.
-        options: of :class:`~monai_anomaly.data.SliceDataset`, such as ``drop_empty``.
-
-    Raises:
-        AnomalyError: nothing can be read.
-    """
-    parser = ConfigParser()
-    parser.read_config(str(Path(root(_SHARED)) / "evaluate.json"))
-    # Objects, not text: MONAI runs text that begins with $, and neither a stranger's model nor a file name may say what is run. A tuple is one to it.
-    parser["network_def"] = detector
-    parser["validate#dataset#data"] = tuple(cases)
-    for name, value in {"keep": True, **options}.items():
-        parser[f"validate#dataset#{name}"] = value
-    with unwrapped():
-        dataset: SliceDataset = parser.get_parsed_content("validate#dataset")
     return dataset
 
 

@@ -3,7 +3,16 @@
 from .contact_sheet import Tile, write_contact_sheet
 from .pictures import Picture, show_pictures
 from .save_sheet import SaveContactSheet
-from .stack import DisplayStack
+from .stack import DisplayStack, slice_picture
 from .tensorboard import TensorBoardMaps
 
-__all__ = ["DisplayStack", "Picture", "SaveContactSheet", "TensorBoardMaps", "Tile", "show_pictures", "write_contact_sheet"]
+__all__ = [
+    "DisplayStack",
+    "Picture",
+    "SaveContactSheet",
+    "TensorBoardMaps",
+    "Tile",
+    "show_pictures",
+    "slice_picture",
+    "write_contact_sheet",
+]

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CONTOUR_INK", "bare_axes", "draw_bar", "draw_contour", "draw_sides", "new_figure", "sides"]
+__all__ = ["CONTOUR_INK", "SCALE_LABEL", "bare_axes", "draw_bar", "draw_contour", "draw_sides", "new_figure", "sides"]
 
 CONTOUR_INK = "#00a583"
 """The line's colour, darker, for words on white."""
+SCALE_LABEL = "anomaly map, one scale for this model"
 _EDGES = ((0.5, 0.96, "center", "top"), (0.5, 0.04, "center", "bottom"), (0.04, 0.5, "left", "center"), (0.96, 0.5, "right", "center"))
 """Where the letters stand, in shares of the picture: top, bottom, left, right."""
 _LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -76,8 +77,10 @@ def draw_contour(axes: Axes, inside: NDArray[np.bool_]) -> None:
     axes.set(xlim=(-0.5, inside.shape[1] - 0.5), ylim=(inside.shape[0] - 0.5, -0.5))
 
 
-def draw_bar(figure: Figure, scale: ColourScale, left_in: float, top_in: float, height_in: float, outline: str) -> None:
-    """Draw the model's colour scale as a bar with its two numbers, and below it what the line is, if there is one.
+def draw_bar(
+    figure: Figure, scale: ColourScale, left_in: float, top_in: float, height_in: float, outline: str, label: str = SCALE_LABEL
+) -> None:
+    """Draw the model's colour scale as a bar with its two numbers, beside it what it is of, and below it what the line is, if there is one.
 
     Example:
         >>> figure = new_figure(4, 4, 100)
@@ -90,8 +93,7 @@ def draw_bar(figure: Figure, scale: ColourScale, left_in: float, top_in: float, 
     axes.imshow(scale.bar(256, 8), aspect="auto", extent=(0, 1, scale.low, scale.high))
     axes.yaxis.tick_right()
     axes.set_yticks([scale.low, scale.high], [f"\u2264 {scale.low:.3g}", f"\u2265 {scale.high:.3g}"], fontsize=8)
-    label = "anomaly map, one scale for this model" if height_in > 2.1 else "anomaly map,\none scale for this model"
-    axes.set_ylabel(label, fontsize=7.5, color="#444444")
+    axes.set_ylabel(label if height_in > 2.1 else label.replace(", ", ",\n", 1), fontsize=7.5, color="#444444")
     axes.yaxis.set_label_position("right")
     if outline:
         figure.text(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import OptionError
 from ..writers import ColourScale, binary_mask, rgb_image
-from .drawing import bare_axes, draw_bar, draw_contour, draw_sides, new_figure
+from .drawing import SCALE_LABEL, bare_axes, draw_bar, draw_contour, draw_sides, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,8 @@ _GAP_IN = 0.08
 _TITLE_IN = 0.3
 _LINE_IN = 0.15
 _BAR_IN = 1.0
+_LOWEST_IN = 0.5
+"""A bar with its number in a picture lower than this would lie on the letters and on the patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,12 @@ class Picture:
 
 
 def show_pictures(
-    pictures: Sequence[Picture], value_range: Sequence[float] | None = None, *, columns: int = 4, side_in: float = 2.2
+    pictures: Sequence[Picture],
+    value_range: Sequence[float] | None = None,
+    *,
+    columns: int = 4,
+    side_in: float = 2.2,
+    scale_label: str = SCALE_LABEL,
 ) -> Figure:
     """Draw pictures in rows; as the last line of a cell it shows them, where a notebook began with ``%matplotlib inline``.
 
@@ -55,6 +62,7 @@ def show_pictures(
         value_range: (low, high) of the model's colour scale, ``AnomalyDetector.colour_range``; needed if a picture has a map.
         columns: pictures in a row.
         side_in: longer side of a picture in inches.
+        scale_label: what the colour bar is of; beside a short one there is a new line behind the first comma.
 
     Returns:
         The figure.
@@ -96,6 +104,7 @@ def show_pictures(
             height - titles_in[0],
             side_in - (0.6 if with_masks and len(rows) == 1 else 0),
             "outline" if with_masks else "",
+            scale_label,
         )
     return figure
 
@@ -113,6 +122,7 @@ def _draw(figure: Figure, picture: Picture, scale: ColourScale | None, left: flo
     axes.imshow(pixels, interpolation="bilinear", aspect=row_mm / column_mm)
     if picture.mask is not None:
         draw_contour(axes, binary_mask(picture.mask, pixels.shape[:2]))
-    draw_sides(axes, pixels.shape[1], picture.spacing_mm, picture.edges)
+    high_in = side * min(1.0, pixels.shape[0] * row_mm / (pixels.shape[1] * column_mm))
+    draw_sides(axes, pixels.shape[1], picture.spacing_mm if high_in >= _LOWEST_IN else None, picture.edges)
     if picture.title:
         axes.set_title(picture.title, fontsize=8, pad=3, parse_math=False)

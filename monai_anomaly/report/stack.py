@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 
 from ..data import CaseReader, find_case
-from ..transforms import OrientSlicesd, ScaleIntensityByModalityd
+from ..transforms import OrientSlicesd, ScaleIntensityByModalityd, to_unit_range
 from ..writers import read_map_volume
 from .drawing import sides
 from .pictures import Picture
 
-__all__ = ["DisplayStack"]
+__all__ = ["DisplayStack", "slice_picture"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,3 +122,27 @@ class DisplayStack:
         heat, inside = (None if volume is None else np.asarray(volume)[..., index] for volume in (anomaly_map, mask))
         spacing = self.spacing_mm
         return Picture(self.values[..., index], heat, inside, None if spacing is None else spacing[:2], self.edges, title)
+
+
+def slice_picture(
+    sample: Mapping[str, Any], anomaly_map: ArrayLike | None = None, mask: ArrayLike | None = None, title: str = ""
+) -> Picture:
+    """A slice as the network sees it, at the size that it was brought to, with its sides and spacing in the patient.
+
+    Args:
+        sample: of a :class:`~monai_anomaly.data.SliceDataset`.
+        anomaly_map: ``(H, W)`` or ``(1, H, W)``, as the detector gives it.
+        mask: likewise.
+        title: line above it.
+
+    Example:
+        >>> sample = {"image": torch.zeros(3, 4, 4), "slice_affine": torch.eye(4), "slice_shape": torch.tensor([8, 6, 5]), "in_patient": True}
+        >>> slice_picture(sample, mask=torch.ones(1, 4, 4), title="a third of its pixels").spacing_mm
+        (2.0, 1.5)
+    """
+    image = to_unit_range(torch.as_tensor(sample["image"]))
+    per_pixel = np.asarray(sample["slice_shape"])[:2] / image.shape[-2:]
+    affine = np.asarray(sample["slice_affine"], dtype=np.float64) @ np.diag([*per_pixel, 1.0, 1.0])
+    stack = DisplayStack(np.asarray(image)[..., None], affine, bool(sample["in_patient"]))
+    heat, inside = (None if values is None else np.asarray(values)[..., None] for values in (anomaly_map, mask))
+    return stack.picture(0, heat, inside, title)

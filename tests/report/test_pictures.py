@@ -30,10 +30,17 @@ def bar_mm(figure: Figure, n_columns: int, column_mm: float) -> float:
 
 @pytest.mark.parametrize("column_mm, n_columns, length", [(0.5, 256, 20), (0.9, 256, 50), (0.01, 512, 1), (3.0, 40, 20)])
 def test_the_bar_is_as_long_as_it_says_and_at_most_a_third_of_the_picture(column_mm, n_columns, length):
-    figure = show_pictures([Picture(np.zeros((1, 30, n_columns)), spacing_mm=(1.0, column_mm))])
+    figure = show_pictures([Picture(np.zeros((1, n_columns // 2, n_columns)), spacing_mm=(2 * column_mm, column_mm))])
     assert bar_mm(figure, n_columns, column_mm) == pytest.approx(length)
     assert f"{length} mm" in [text.get_text() for text in figure.axes[0].texts]
     assert length <= n_columns * column_mm / 3
+
+
+@pytest.mark.parametrize("rows, has_bar", [(24, True), (22, False)])
+def test_a_picture_that_is_too_low_for_a_bar_has_none(rows, has_bar):
+    """At 2.2 inches a side, 0.5 inches are 23 of 100 rows."""
+    axes = show_pictures([Picture(np.zeros((1, rows, 100)), spacing_mm=(1.0, 1.0), edges="SIRL")]).axes[0]
+    assert bool(axes.lines) == has_bar and len(axes.texts) == 4 + has_bar
 
 
 def test_without_spacing_there_is_no_bar_and_without_edges_no_letters():
@@ -64,6 +71,13 @@ def test_all_pictures_share_the_scale_of_the_model():
     assert (cool == 77).all() and (hot != 77).any()
     np.testing.assert_array_equal(hot, hotter)
     assert len(figure.axes) == 4  # the bar, once
+
+
+@pytest.mark.parametrize("side_in, told", [(1.4, "anomaly map,\na scale for each"), (2.4, "anomaly map, a scale for each")])
+def test_the_bar_is_told_what_it_is_of(side_in, told):
+    picture = Picture(np.zeros((1, 16, 16)), np.zeros((16, 16)))
+    figure = show_pictures([picture], (0.0, 1.0), side_in=side_in, scale_label="anomaly map, a scale for each")
+    assert figure.axes[-1].get_ylabel() == told
 
 
 def test_a_mask_is_outlined():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from monai_anomaly.errors import DataError
-from monai_anomaly.report import DisplayStack
+from monai_anomaly.report import DisplayStack, slice_picture
+from monai_anomaly.transforms import from_unit_range
 
 SHAPE = (20, 24, 6)  # right to left, posterior to anterior, feet to head
 
@@ -72,3 +74,18 @@ def test_what_lies_on_another_grid_is_refused(tmp_path):
     for name in ("other.nii.gz", "broken.nii.gz", "damaged.nii.gz", "absent.nii.gz"):
         with pytest.raises(DataError, match=name):
             stack.aligned(tmp_path / name)
+
+
+def test_a_sample_is_drawn_as_its_slice_is_and_knows_the_size_of_its_pixels(tmp_path):
+    stack, _ = saved(tmp_path, "LAS")
+    sample = {"image": from_unit_range(torch.from_numpy(stack.values[..., 3]).expand(3, -1, -1)), "in_patient": True}
+    sample |= {"slice_affine": torch.from_numpy(stack.affine), "slice_shape": torch.tensor(stack.values.shape[1:])}
+    mark = torch.ones(1, 24, 20)
+    whole, drawn = stack.picture(3), slice_picture(sample, anomaly_map=2 * mark[0], mask=mark, title="three")
+    np.testing.assert_allclose(drawn.image, np.repeat(whole.image, 3, axis=0), atol=1e-6)
+    assert (drawn.edges, drawn.title, drawn.spacing_mm) == (whole.edges, "three", pytest.approx(whole.spacing_mm))
+    np.testing.assert_array_equal(drawn.anomaly_map, 2 * np.asarray(drawn.mask)[0])
+    half = slice_picture({**sample, "image": sample["image"][:, ::2, ::4]})  # brought to another size
+    assert half.spacing_mm == pytest.approx((1.6, 3.2)) and half.edges == "APRL"
+    photograph = slice_picture({**sample, "in_patient": False})
+    assert photograph.spacing_mm is None and photograph.edges == ""

@@ -54,6 +54,13 @@ def test_kept_outputs_are_of_one_run_from_top_to_bottom(path):
     assert path.stat().st_size < 700_000
 
 
+def test_cells_are_formatted_and_as_short_as_lines_of_140_allow():
+    pytest.importorskip("ruff", reason="make lint's environment")
+    short = ["--config", "format.skip-magic-trailing-comma=true", "--config", "lint.isort.split-on-trailing-comma=false"]
+    done = subprocess.run([sys.executable, "-m", "ruff", "format", "--check", *short, TUTORIALS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.slow
 def test_small_values_take_the_place_of_those_in_the_notebook(tmp_path):
     show = "from pathlib import Path\nprint(EPOCHS, DATA, Path('runs').absolute(), Path.cwd())"
