@@ -173,7 +173,7 @@ def _pack(options: argparse.Namespace) -> None:
     names = pack_bundle(options.bundle, options.out, options.model, options.force)
     top = Path(options.out).stem
     lines = [f"{options.out}: {len(names)} files in {top}/. To use it: install monai_anomaly, unzip it anywhere, and run from there"]
-    lines.append(f"  python -m monai.bundle run --config_file {top}/inference.json --dataset_dir NEW --output_dir RESULTS")
+    lines.append(f"  python -m monai.bundle run --config_file {top}/inference.json --dataset_dir new_scans --output_dir runs/new_scans")
     if f"{top}/{MODEL}" not in names:
         lines[1:] = [
             f"  python -m monai.bundle run --config_file {top}/train.json",

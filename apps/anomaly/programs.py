@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
@@ -108,12 +108,18 @@ def running(command: Sequence[str], log: Path, url: str, environment: Mapping[st
         _wait(process, log, url)
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # with its background jobs
+        _end(process, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process, signal.SIGKILL)
             process.wait()
+
+
+def _end(process: subprocess.Popen, by: signal.Signals) -> None:
+    """With its background jobs; one that has ended by itself has told why in its log, and nothing may hide that."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, by)
 
 
 def _wait(process: subprocess.Popen, log: Path, url: str) -> None:

@@ -45,3 +45,11 @@ def test_the_server_runs_in_the_environment_that_is_named_and_not_in_the_noteboo
     assert told["words"][:2] == ["start_server", "--app"] and (tmp_path / "out/app/main.py").is_file()
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes")
+def test_a_program_that_ends_by_itself_tells_why(tmp_path):
+    programs = app_module("programs")
+    command = [sys.executable, "-c", "raise SystemExit('the port is taken')"]
+    with pytest.raises(SystemExit, match="the port is taken"), programs.running(command, tmp_path / "log", "http://127.0.0.1:1/"):
+        pass
