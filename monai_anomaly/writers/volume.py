@@ -183,6 +183,7 @@ def read_map_volume(
     try:
         file: Any = nib.load(path)
         values, there = np.asarray(file.dataobj, np.float32), file.affine
+        there[:3] *= UNITS_MM[nifti_space(path).unit]
     except Exception as error:  # nibabel and zlib raise whatever a damaged file makes them raise
         raise DataError(
             f"The {names[0]} cannot be read as NIfTI ({reason(error)}); expected a map or a mask of the {names[1]}: name another file, or have it made anew."

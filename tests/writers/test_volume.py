@@ -143,6 +143,8 @@ def test_the_map_of_a_nifti_volume_lies_on_it_for_every_reader(tmp_path: Path, s
     out = nib.load(tmp_path / "out/a.nii.gz")
     np.testing.assert_allclose(out.affine, nib.load(tmp_path / "a.nii").affine, rtol=1e-6)
     np.testing.assert_array_equal(out.get_fdata(), image.get_fdata())
+    back = read_map_volume(tmp_path / "out/a.nii.gz", grid.source_affine, grid.source_shape)
+    np.testing.assert_array_equal(back.transpose(1, 0, 2), image.get_fdata())
     assert out.header.get_xyzt_units()[0] == unit and (out.header["sform_code"] > 0, out.header["qform_code"] > 0) == (placed, placed)
     source, result = itk.imread(str(tmp_path / "a.nii")), itk.imread(str(tmp_path / "out/a.nii.gz"))
     for corner in np.ndindex(2, 2, 2):
