@@ -6,9 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from monai.bundle import ConfigParser
-
-from .command_line import config_files, given_flags
+from .command_line import config_files, content_of, given_flags
 from .errors import OptionError
 
 __all__ = ["INSTALLED", "check_output", "root"]
@@ -50,7 +48,7 @@ def _folder_that_is_run(name: str | None) -> Path | None:
         folder = folder.parent if folder.name == "configs" else folder
         # Scripts of the user's own may have such a flag too: the config has to be of a bundle, and of this one.
         if (folder / "metadata.json").is_file():
-            told = re.fullmatch(r"\$mab\.root\((?:'(\w+)')?\)", str(ConfigParser.load_config_file(config).get("bundle_root")))
+            told = re.fullmatch(r"\$mab\.root\((?:'(\w+)')?\)", str(content_of(config).get("bundle_root")))
             if told and (name is None or told[1] in (None, name)):
                 return folder
     return None

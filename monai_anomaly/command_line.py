@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import monai.bundle
 import torch
@@ -20,7 +21,7 @@ from monai.bundle import ConfigParser
 from ._optional_decoder import ignore_optional_decoder
 from .errors import OptionError, find_anomaly_error
 
-__all__ = ["begin", "config_files", "given_flags"]
+__all__ = ["begin", "config_files", "content_of", "given_flags"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """MONAI adds a flag that the config does not have, silently; a mistyped one would change nothing. And it takes ``false`` for a text, which is true."""
     given = given_flags(arguments)
     configs = config_files(given.get("config_file", ""))
-    loaded = (ConfigParser.load_config_file(config) or () for config in configs)
-    keys = [str(key).removeprefix("+").replace("::", "#").split("#")[0] for config in loaded for key in config]
+    keys = [key.removeprefix("+").replace("::", "#").split("#")[0] for config in configs for key in content_of(config)]
     if "bundle_root" not in keys:
         return  # not a run of a bundle on the command line: scripts of the user's own may have such a flag, too
     known = {*keys, *inspect.signature(monai.bundle.run).parameters}
@@ -105,6 +105,23 @@ def config_files(given: str) -> list[str]:
     except (SyntaxError, ValueError):
         return []
     return [file for file in files if isinstance(file, str) and file.lower().endswith(CONFIGS) and os.path.isfile(file)]
+
+
+def content_of(config: str) -> dict[str, Any]:
+    """What a config holds; nothing where the file is none. Of its own MONAI has said so before; that of another script may be anything.
+
+    Args:
+        config: from :func:`config_files`.
+
+    Example:
+        >>> content_of("no/such/train.json")
+        {}
+    """
+    try:
+        content = ConfigParser.load_config_file(config)
+    except Exception:  # whatever a reader of JSON or YAML raises; also that there is none for YAML
+        return {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -70,7 +70,7 @@ def test_flags_of_a_config_in_yaml_are_looked_at_too(tmp_path, monkeypatch, suff
     begin()
 
 
-@pytest.mark.parametrize("content", ["lr: 1", ""])
+@pytest.mark.parametrize("content", ["lr: 1", "", "- a list", "3", "{[", "a: !unknown b"])
 def test_flags_of_somebodys_own_script_are_not_ours(tmp_path, monkeypatch, content):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     (tmp_path / "experiment.yaml").write_text(content)
