@@ -124,6 +124,14 @@ def test_an_archive_without_a_layout_keeps_its_names(tmp_path, monkeypatch):
     assert [case["series"] for case in find_cases(tmp_path / "scans.zip").cases] == ["scans_1"]
 
 
+def test_of_two_folders_in_an_archive_none_is_taken_for_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("a", "b"):
+        picture(tmp_path / f"two/{name}/train/good/1.png")
+    shutil.make_archive(str(tmp_path / "two"), "zip", tmp_path / "two")
+    assert [case["split"] for case in find_cases(tmp_path / "two.zip").cases] == ["test", "test"]
+
+
 @pytest.mark.parametrize("name", ["DOE.MD", "scan.log", "report.pdf", "1.dcm"])
 def test_a_dicom_file_is_read_whatever_it_is_called(tmp_path, series, name):
     series(tmp_path, n=1)
